@@ -118,8 +118,9 @@ class Attention(nn.Module):
 
     def forward(self, x, rope):
         B, T, C = x.shape
-        qkv = self.qkv(x).view(B, T, 3, self.n_head, -1).permute(2, 0, 3, 1, 4)  # (3, B, n_head, T, head_size)
-        (q, k), v = rotate(qkv[:2], rope), qkv[2]  # values carry no position
+        qkv = self.qkv(x).view(B, T, 3 * self.n_head, -1).transpose(1, 2)  # (B, 3 * n_head, T, head_size)
+        qk, v = qkv.split([2 * self.n_head, self.n_head], dim=1)  # values carry no position
+        q, k = rotate(qk, rope).chunk(2, dim=1)  # (B, nh, T, hs)
         x = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         return self.proj(x.transpose(1, 2).reshape(B, T, C))
 
@@ -153,8 +154,7 @@ class Transformer(nn.Module):
     def __init__(self, config, vocab_size, max_len):
         super().__init__()
         self.tok_emb = nn.Embedding(vocab_size, config.n_embd)
-        rope = rope_table(config.n_embd // config.n_head, max_len)
-        self.register_buffer("rope", rope, persistent=False)
+        self.register_buffer("rope", rope_table(config.n_embd // config.n_head, max_len), persistent=False)
         self.layers = nn.ModuleList(Block(config) for _ in range(config.n_layer))
         self.head = nn.Linear(config.n_embd, vocab_size)
 
@@ -343,7 +343,7 @@ def run(args, config, default):
     files = "results.csv", f"curves/{name}.csv", f"checkpoints/{name}.pt"
     table, curve, checkpoint = (args.results_dir / file for file in files)
     if not args.no_record: append_row(table, row, dry_run=True)
-    identity = {key: row[key] for key in ("script", "source", "data_hash")} | {"chars": data.chars} | asdict(config)
+    identity = asdict(config) | {k: (row | vars(data))[k] for k in "script source data_hash chars max_len".split()}
     if args.resume:
         try:
             state = torch.load(checkpoint, map_location="cpu", weights_only=True)

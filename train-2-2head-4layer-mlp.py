@@ -106,7 +106,7 @@ class Attention(nn.Module):
 
     def forward(self, x):
         B, T, C = x.shape
-        q, k, v = self.qkv(x).view(B, T, 3, self.n_head, -1).permute(2, 0, 3, 1, 4)  # (B, n_head, T, head_size) each
+        q, k, v = self.qkv(x).view(B, T, 3 * self.n_head, -1).transpose(1, 2).chunk(3, dim=1)  # (B, nh, T, hs)
         x = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         return self.proj(x.transpose(1, 2).reshape(B, T, C))
 
@@ -326,7 +326,7 @@ def run(args, config, default):
     files = "results.csv", f"curves/{name}.csv", f"checkpoints/{name}.pt"
     table, curve, checkpoint = (args.results_dir / file for file in files)
     if not args.no_record: append_row(table, row, dry_run=True)
-    identity = {key: row[key] for key in ("script", "source", "data_hash")} | {"chars": data.chars} | asdict(config)
+    identity = asdict(config) | {k: (row | vars(data))[k] for k in "script source data_hash chars max_len".split()}
     if args.resume:
         try:
             state = torch.load(checkpoint, map_location="cpu", weights_only=True)

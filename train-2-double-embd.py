@@ -299,7 +299,7 @@ def run(args, config, default):
     files = "results.csv", f"curves/{name}.csv", f"checkpoints/{name}.pt"
     table, curve, checkpoint = (args.results_dir / file for file in files)
     if not args.no_record: append_row(table, row, dry_run=True)
-    identity = {key: row[key] for key in ("script", "source", "data_hash")} | {"chars": data.chars} | asdict(config)
+    identity = asdict(config) | {k: (row | vars(data))[k] for k in "script source data_hash chars max_len".split()}
     if args.resume:
         try:
             state = torch.load(checkpoint, map_location="cpu", weights_only=True)
