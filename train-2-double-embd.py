@@ -11,9 +11,7 @@ What changed:  diff train-2-baseline.py train-2-double-embd.py
 import argparse, csv, hashlib, io, json, math, os, random, re, signal, sys, time, tokenize, types, urllib.request
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-import torch
-import torch.nn as nn
-import torch.nn.functional as F
+import torch, torch.nn as nn, torch.nn.functional as F
 
 # --- Configuration ---
 CONFIG = "double embd"
@@ -158,6 +156,7 @@ def train(model, data, config, state, signals):
         optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["rng"])
     first, seconds, curve = state.get("step", 0), state.get("seconds", 0.0), state.get("curve", [])
+    if first == config.steps: return  # trained to the end already: only what comes after was cut off
     forward = torch.compile(model, mode="reduce-overhead") if config.compile else model
     batch, loss, start = batches(data, config, first), torch.zeros(()), time.perf_counter()
     for step in range(first, config.steps + 1):
@@ -273,6 +272,7 @@ def parse(argv):
     return args, config, default
 
 def run(args, config, default):
+    if hasattr(sys.stdout, "reconfigure"): sys.stdout.reconfigure(errors="replace")  # a terminal without emoji
     state, signals = {}, []
     for number in (signal.SIGINT, signal.SIGTERM):  # the first is noted, a second one ends the run at once
         signal.signal(number, lambda number, _: signals.append(number) or signal.signal(number, signal.SIG_DFL))
