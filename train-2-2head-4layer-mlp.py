@@ -55,7 +55,7 @@ def read_names(save):
         blob = urllib.request.urlopen(URL, timeout=10).read()
         if hashlib.sha256(blob).hexdigest() != SHA256: raise ValueError("the download has a wrong checksum")
     except Exception as error:  # whatever goes wrong on the way
-        say(f"note: cannot download names.txt ({error}); training on the bundled data/sample-names.txt instead")
+        say(f"note: cannot download names.txt ({str(error)!r}); training on the bundled data/sample-names.txt")
         return path.with_name("sample-names.txt"), path.with_name("sample-names.txt").read_bytes()
     if save: write_whole(path, lambda temporary: temporary.write_bytes(blob))
     return path, blob
@@ -196,7 +196,7 @@ def train(model, data, config, state, signals):
             curve.append([step, *(mean_loss(token_losses(model, x), x) for x in (data.train[:1000], data.test))])
             each = seconds / max(step, 1)
             say("step {:6,}  train {:.4f}  test {:.4f}  {:6.2f} ms/step  {:4.0f} s left".format(
-                *curve[-1], 1000 * each, each * (config.steps - step)), end="\r" if sys.stdout.isatty() else "\n")
+                *curve[-1], 1000 * each, each * (config.steps - step)), end="\r" if os.isatty(1) else "\n")
             start = time.perf_counter()
         inputs, targets = next(batch)
         loss = masked_loss(forward(inputs), targets)
@@ -231,10 +231,10 @@ def write_whole(path, write):
     except (OSError, RuntimeError) as error:  # torch.save reports a full disk as a RuntimeError
         say(f"note: cannot write {path} ({error}); going on without it")
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary.exists(): temporary.unlink()
 
 def source_hash():
-    """Short hash of the Data, Model and Training sections, less comments, docstrings and white space."""
+    """Short hash of the Data, Model and Training sections, less what does not run and what Pythons tokenize apart."""
     source = Path(__file__).read_text("utf-8")
     code = "".join(re.findall(r"^# --- (?:Data|Model|Training) ---$(.*?)(?=^# --- )", source, flags=re.M | re.S))
     kept, before = [], tokenize.NEWLINE
@@ -243,7 +243,7 @@ def source_hash():
         docstring = kind == tokenize.STRING and before in (tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT)
         kept += ["" if docstring else "<" if kind == tokenize.DEDENT else text]
         before = kind
-    return hashlib.sha256("".join("".join(kept).split()).encode()).hexdigest()[:12]
+    return hashlib.sha256(re.sub(r"([{}])\1+", r"\1", "".join("".join(kept).split())).encode()).hexdigest()[:12]
 
 def append_row(path, row, dry_run=False):
     """Add `row` to the table in one write, under a lock, or raise OSError and leave the table as it was."""
@@ -268,11 +268,11 @@ def append_row(path, row, dry_run=False):
 def say(text, end="\n"):  # a reader that goes away (`| head -1`) does not end the run
     try:
         print(text, end=end, flush=True)
-    except BrokenPipeError:
+    except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 def fail(text, status=2):  # 2 is wrong use or input, 1 a run that failed
-    print(f"error: {text}", file=sys.stderr)
+    print("error:", " ".join(str(text).split()), file=sys.stderr)
     sys.exit(status)
 
 def parse(argv):
@@ -313,18 +313,17 @@ def run(args, config, default):
     overrides = " ".join(f"{key}={value}" for key, value in sorted(asdict(config).items())
                          if value != getattr(default, key) and key not in ("seed", "threads"))
     n_head, n_layer = getattr(config, "n_head", 1), getattr(config, "n_layer", 1)
-    head_size = getattr(config, "head_size", config.n_embd // n_head)
     chip = torch.cuda.get_device_name() if device == "cuda" else torch.cpu.get_capabilities().get("cpu_name", "")
     row = dict(script=Path(__file__).name, config=preset["label"], preset=args.preset, overrides=overrides,
-               builds_on=preset["builds_on"], data=data.name, data_hash=data.hash, seed=config.seed, steps=config.steps,
-               n_embd=config.n_embd, head_size=head_size, n_head=n_head, n_layer=n_layer,
-               params=sum(p.numel() for p in model.parameters()), train="", test="", test_from_2nd="", test_unseen="",
-               seconds="", ms_per_step="", device=f"{device} ({chip})", threads=config.threads, torch=torch.__version__,
-               source=source_hash(), finished="", samples="", settings=json.dumps(asdict(config)))
-    other = hashlib.sha256(f"{overrides} {args.data}".encode()).hexdigest()[:8] if overrides or args.data else ""
-    name = "-".join(filter(None, [Path(__file__).stem, args.preset, device.strip("cpu"), other, f"seed{config.seed}"]))
-    files = "results.csv", f"curves/{name}.csv", f"checkpoints/{name}.pt"
-    table, curve, checkpoint = (args.results_dir / file for file in files)
+        builds_on=preset["builds_on"], data=data.name, data_hash=data.hash, seed=config.seed, steps=config.steps,
+        n_embd=config.n_embd, head_size=getattr(config, "head_size", config.n_embd // n_head), n_head=n_head,
+        n_layer=n_layer, params=sum(p.numel() for p in model.parameters()), train="", test="", test_from_2nd="",
+        test_unseen="", seconds="", ms_per_step="", device=f"{device} ({chip})", threads=config.threads,
+        torch=torch.__version__, source=source_hash(), finished="", samples="", settings=json.dumps(vars(config)))
+    other = hashlib.sha256(ascii((overrides, args.data)).encode()).hexdigest()[:8] if overrides or args.data else ""
+    parts = Path(__file__).stem, args.preset, device.replace("cpu", ""), other, f"seed{config.seed}"
+    name, table = "-".join(filter(None, parts)), args.results_dir / "results.csv"
+    curve, checkpoint = args.results_dir / "curves" / f"{name}.csv", args.results_dir / "checkpoints" / f"{name}.pt"
     if not args.no_record: append_row(table, row, dry_run=True)
     identity = asdict(config) | {k: (row | vars(data))[k] for k in "script source data_hash chars max_len".split()}
     if args.resume:
@@ -371,7 +370,8 @@ def main(argv=None):
     except OSError as error:
         fail(f"cannot record this run ({error}): mend that or choose another --results-dir; --resume if it had begun")
     except (MemoryError, RuntimeError) as error:
-        if not re.search("memory|returned nan", str(error)): raise  # a bug: its traceback is wanted
-        fail(f"{str(error).splitlines()[0]}: try smaller sizes if it is memory, a lower --learning-rate if nan", 1)
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        if not re.search("[Mm]emory|overflow|returned nan", reason): raise  # a bug: its traceback is wanted
+        fail(f"{reason}; try smaller sizes if it is memory, a lower --learning-rate if it is nan", 1)
 
 if __name__ == "__main__": main()
