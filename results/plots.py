@@ -2,7 +2,6 @@
 import io
 import matplotlib
 from matplotlib.figure import Figure
-from PIL import Image
 
 # Okabe and Ito's colour-blind-safe palette, with grey for its yellow, which is too pale for a line on white.
 COLOURS = ["#000000", "#E69F00", "#56B4E9", "#009E73", "#999999", "#0072B2", "#D55E00", "#CC79A7"]
@@ -18,9 +17,8 @@ def picture(draw, height):
         figure = Figure(figsize=(8.5, height), layout="constrained")
         figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)  # inches
         draw(figure.subplots())
-        drawn, file = io.BytesIO(), io.BytesIO()
-        figure.savefig(drawn, format="png")
-    Image.open(drawn).convert("RGB").quantize(128).save(file, format="png", optimize=True)  # a third of the size
+        file = io.BytesIO()
+        figure.savefig(file, format="png", metadata={"Software": None}, pil_kwargs={"optimize": True})
     return file.getvalue()
 
 def apart(heights, gap):

@@ -61,8 +61,9 @@ def test_the_same_row_again_adds_nothing(module, table):
     """A run that was killed between the write and its end writes the same bytes again when it resumes."""
     for seed in (1, 2, 1, 12): module.append_row(table, row(seed=seed))
     assert [r["seed"] for r in common.read_table(table)] == ["1", "2", "12"]
-    module.append_row(table, {key: value for key, value in row(seed=1).items()})
-    assert len(common.read_table(table)) == 3
+    module.append_row(table, row(script="xx", seed=3))
+    module.append_row(table, row(seed=3))  # which is how the row before ends
+    assert len(common.read_table(table)) == 5
 
 
 FOREIGN = ["a,b,c\n1,2,3\n", HEADER + ",more\n", HEADER.replace("script,", "") + "\n", "garbage", "\n", "\ufeff" + HEADER + "\n",
@@ -156,6 +157,27 @@ def test_a_file_size_limit_stands_for_a_full_disk(module, table):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert table.read_bytes() == before
+
+
+@pytest.mark.parametrize("header", [True, False])
+def test_the_table_is_read_under_the_lock(header, module, table, monkeypatch):
+    """While we wait for the lock another process writes: what it wrote counts, its header or its missing newline."""
+    fcntl = pytest.importorskip("fcntl")
+    other = table.with_name("other.csv")
+    module.append_row(other, row(seed=1))
+    if not header: module.append_row(table, row(seed=0))
+    flock, locks = fcntl.flock, []
+
+    def late(file, operation):
+        locks.append(operation)
+        text = other.read_bytes() if header else table.read_bytes() + other.read_bytes().splitlines()[1]
+        table.write_bytes(text)
+        flock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    module.append_row(table, row(seed=2))
+    assert locks == [fcntl.LOCK_EX]
+    assert [r["seed"] for r in common.read_table(table)] == ([] if header else ["0"]) + ["1", "2"]
 
 
 def many_rows(path, barriers, worker):

@@ -328,6 +328,7 @@ def test_a_terminal_line_is_updated_in_place(go, monkeypatch):
     module, endings = load("train-2-baseline.py"), []
     say = module.say
     monkeypatch.setattr(module, "say", lambda text, end="\n": (endings.append((text, end)), say(text, end))[1])
+    monkeypatch.setattr(os, "isatty", lambda number: False)
     go(module)
     assert {end for text, end in endings if text.startswith("step")} == {"\n"}
     del endings[:]
