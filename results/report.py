@@ -241,14 +241,13 @@ def plural(count, noun):
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 def step_row(step, steps, above):
-    params, times, published = step.values("params"), step.values("ms_per_step"), step.published.get("test")
+    params, published = step.values("params"), step.published.get("test")
     return [f"[{step.label}]({urllib.parse.quote(step.path.name)})" + " †" * step.stale,
             f"{params[-1]:,}" if params else NONE, len(params), *(loss_cell(step.values(column)) for column in LOSSES),
-            NONE if published is None else f"{published:.2f}", effect_cell(step, steps, above),
-            f"{statistics.median(times):.2f}" if times else NONE]
+            NONE if published is None else f"{published:.2f}", effect_cell(step, steps, above)]
 
 def comparison_of(chosen, steps):
-    header = "step,parameters,seeds,train,test,test from 2nd,published test,change in test,ms/step".split(",")
+    header = "step,parameters,seeds,train,test,test from 2nd,published test,change in test".split(",")
     text = table(header, [step_row(step, steps, above) for step, above in zip(chosen, [None, *chosen])])
     if any(step.stale for step in chosen):
         text += "\n\n† from another version of the script or other defaults than the present ones: run it again."
