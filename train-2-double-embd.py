@@ -239,10 +239,8 @@ def append_row(path, row, dry_run=False):
 
 # --- Main ---
 def say(text, end="\n"):  # a reader that goes away (`| head -1`) does not end the run
-    try:
-        print(text, end=end, flush=True)
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    try: print(text, end=end, flush=True)
+    except OSError: os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 def fail(text, status=2):  # 2 is wrong use or input, 1 a run that failed
     print("error:", " ".join(str(text).split()), file=sys.stderr)
@@ -260,11 +258,12 @@ def parse(argv):
     devices = ["auto"] + [name for name in ("cpu", "cuda", "mps") if getattr(torch, name).is_available()]
     ap.add_argument("--device", choices=devices, default="auto", help="auto is cuda where there is one, else cpu")
     ap.add_argument("--data", metavar="FILE", help="UTF-8 text, one item a line (default: names.txt)")
-    ap.add_argument("--results-dir", metavar="DIR", type=Path, default=HERE / "results")
+    ap.add_argument("--results-dir", metavar="DIR", type=Path, default=HERE / "results", help="(default: results)")
     ap.add_argument("--no-record", action="store_true", help="write nothing")
     ap.add_argument("--resume", action="store_true", help="carry on where this run was interrupted")
     ap.add_argument("--debug", action="store_true", help="say which operation made the first NaN (slow)")
     args = ap.parse_args(argv, types.SimpleNamespace(preset=None))
+    if [] in vars(args).values(): fail("a flag has -- for its value, which is none")  # argparse lets that through
     default = Config(**PRESETS[args.preset]["knobs"]) if args.preset else Config()
     config = replace(default, **{key: value for key, value in vars(args).items() if hasattr(default, key)})
     for name in (f.name for f in fields(Config) if not f.metadata["valid"](getattr(config, f.name))):
@@ -282,21 +281,21 @@ def run(args, config, default):
     data = load_data(args.data, config, device, save=not args.no_record)
     torch.manual_seed(config.seed)
     model = Transformer(config, len(data.chars) + 2, data.max_len).to(device)
-    preset = PRESETS.get(args.preset, {"label": CONFIG, "builds_on": BUILDS_ON})
+    preset, n_head = PRESETS.get(args.preset, {"label": CONFIG, "builds_on": BUILDS_ON}), getattr(config, "n_head", 1)
     overrides = " ".join(f"{key}={value}" for key, value in sorted(asdict(config).items())
                          if value != getattr(default, key) and key not in ("seed", "threads"))
-    n_head, n_layer = getattr(config, "n_head", 1), getattr(config, "n_layer", 1)
-    chip = torch.cuda.get_device_name() if device == "cuda" else torch.cpu.get_capabilities().get("cpu_name", "")
+    hw = torch.cuda.get_device_name() if device == "cuda" else torch.cpu.get_capabilities().get("cpu_name", "")
     row = dict(script=Path(__file__).name, config=preset["label"], preset=args.preset, overrides=overrides,
         builds_on=preset["builds_on"], data=data.name, data_hash=data.hash, seed=config.seed, steps=config.steps,
         n_embd=config.n_embd, head_size=getattr(config, "head_size", config.n_embd // n_head), n_head=n_head,
-        n_layer=n_layer, params=sum(p.numel() for p in model.parameters()), train="", test="", test_from_2nd="",
-        test_unseen="", seconds="", ms_per_step="", device=f"{device} ({chip})", threads=config.threads,
+        n_layer=getattr(config, "n_layer", 1), params=sum(p.numel() for p in model.parameters()), train="", test="",
+        test_from_2nd="", test_unseen="", seconds="", ms_per_step="", device=f"{device} ({hw})", threads=config.threads,
         torch=torch.__version__, source=source_hash(), finished="", samples="", settings=json.dumps(vars(config)))
-    other = hashlib.sha256(ascii((overrides, args.data)).encode()).hexdigest()[:8] if overrides or args.data else ""
-    parts = Path(__file__).stem, args.preset, device.replace("cpu", ""), other, f"seed{config.seed}"
-    name, table = "-".join(filter(None, parts)), args.results_dir / "results.csv"
-    curve, checkpoint = args.results_dir / "curves" / f"{name}.csv", args.results_dir / "checkpoints" / f"{name}.pt"
+    own = overrides, args.data or data.name * (data.hash != SHA256[:12]), device.replace("cpu", "")
+    other = hashlib.sha256(ascii(own).encode()).hexdigest()[:8] if any(own) else ""  # one name, one kind of run
+    name = "-".join(filter(None, [Path(__file__).stem, args.preset, other, f"seed{config.seed}"]))
+    table, curve = args.results_dir / "results.csv", args.results_dir / "curves" / f"{name}.csv"
+    checkpoint = args.results_dir / "checkpoints" / f"{name}.pt"
     if not args.no_record: append_row(table, row, dry_run=True)
     identity = asdict(config) | {k: (row | vars(data))[k] for k in "script source data_hash chars max_len".split()}
     if args.resume:

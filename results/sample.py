@@ -67,11 +67,11 @@ def decode(row, state):
 
 def known_names(module, file, state):
     """All the names that the model was trained or tested on, or None and why they are not known."""
-    path = Path(file) if file else ROOT / "data" / "names.txt"
-    if not file and not path.exists(): return None, "data/names.txt is not here; see --data"
-    data = module.load_data(str(path), module.Config(), "cpu")
-    if data.hash != state.get("data_hash"): return None, f"the model was trained on other data than {path}; see --data"
-    return {*data.train_items, *data.test_items}, ""
+    paths = [Path(file)] if file else [ROOT / "data" / "names.txt", ROOT / "data" / "sample-names.txt"]
+    for path in paths if file else filter(Path.exists, paths):
+        data = module.load_data(str(path), module.Config(), "cpu")
+        if data.hash == state.get("data_hash"): return {*data.train_items, *data.test_items}, ""
+    return None, f"the model was trained on other data than {' and '.join(path.name for path in paths)}; see --data"
 
 def main(argv=None):
     ap = parser(__doc__)

@@ -87,12 +87,15 @@ def test_overrides(go, monkeypatch):
 def test_presets(go):
     module = load("train-2.py")
     for name, preset in module.PRESETS.items():
+        args, config, default = module.parse(["--preset", name, "--n-layer", "1", "--steps", "2"])
+        assert default == module.Config(**preset["knobs"])
+        assert config == dataclasses.replace(default, n_layer=1, steps=2)  # a flag counts more than the preset
         done = go(module, "--preset", name, "--n-layer", 1, "--steps", 2)
         row = common.read_table(done.table)[-1]
         assert (row["preset"], row["config"], row["builds_on"]) == (name, preset["label"], preset["builds_on"])
         settings = json.loads(row["settings"])
         expected = vars(module.Config(**preset["knobs"])) | dict(n_layer=1, steps=2, batch_size=8, eval_interval=2)
-        assert settings == expected  # a flag counts more than the preset
+        assert settings == expected
         assert row["overrides"] == "batch_size=8 eval_interval=2 n_layer=1 steps=2"
         assert preset["label"] in done.out
     assert len(list(done.results.glob("curves/*"))) == len(module.PRESETS)  # and each has files of its own

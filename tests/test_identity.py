@@ -142,17 +142,17 @@ def test_labels_and_ancestry(step):
     assert list(module.PRESETS) == (["64x4", "dropout", "20k", "final"] if step.name == "train-2.py" else [])
 
 
-def test_labels_are_distinct():
-    modules = [load(path) for path in common.SCRIPTS]
+def test_labels_are_distinct(scripts):
+    modules = [load(path) for path in scripts]
     labels = [module.CONFIG for module in modules] + [p["label"] for module in modules for p in module.PRESETS.values()]
     assert len(set(labels)) == len(labels)
 
 
-def test_the_docstring_says_how_to_go_on(script):
-    module = load(script)
-    assert f"python {script.name}\n" in module.__doc__
+def test_the_docstring_says_how_to_go_on(step):
+    module = load(step)
+    assert f"python {step.name}\n" in module.__doc__
     base = module.BUILDS_ON
-    assert re.search(rf"diff {base} {script.name}\n" if base else rf"diff {script.name} train-\S+\.py\n", module.__doc__)
+    assert re.search(rf"diff {base} {step.name}\n" if base else rf"diff {step.name} train-\S+\.py\n", module.__doc__)
 
 
 def test_the_metadata_is_a_subset_of_requirements(script):

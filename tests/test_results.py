@@ -1,5 +1,5 @@
 """The table, files that are written whole or not at all, and the hash of the source."""
-import io, multiprocessing, os, re, shutil, subprocess, sys
+import hashlib, io, multiprocessing, os, re, shutil, subprocess, sys
 from pathlib import Path
 
 import pytest, torch
@@ -447,3 +447,16 @@ two {{{2}}}"""
     for python, hashes in results.items():
         assert hashes[:-1] == here, python
     assert len({hashes[-1] for hashes in results.values()}) == 1, f"f-strings: {results}"
+
+
+def test_data_sets_share_no_files(go, names, monkeypatch):
+    """A run on the bundled sample, or on another names.txt, leaves the curve of the recorded run alone."""
+    module, blob = load("train-2-baseline.py"), names.read_bytes()
+    right, stems = hashlib.sha256(blob).hexdigest(), []
+    for name, sha in (("names.txt", right), ("names.txt", "0" * 64), ("sample-names.txt", "0" * 64)):
+        monkeypatch.setattr(module, "read_names", lambda save: (Path(name), blob))
+        monkeypatch.setattr(module, "SHA256", sha)
+        done = go(module, data=None, results=f"results{len(stems)}")
+        assert done.status == 0
+        stems += [path.stem for path in (done.results / "curves").iterdir()]
+    assert len(set(stems)) == len(stems) == 3
