@@ -248,7 +248,8 @@ def write_whole(path, write):
     except (OSError, RuntimeError) as error:  # torch.save reports a full disk as a RuntimeError
         say(f"note: cannot write {path} ({error}); going on without it")
     finally:
-        if temporary.exists(): temporary.unlink()
+        try: temporary.unlink(missing_ok=True)
+        except OSError: pass  # then there is nothing of it
 
 def source_hash():
     """Short hash of the Data, Model and Training sections, less what does not run and what Pythons tokenize apart."""

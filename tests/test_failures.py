@@ -11,7 +11,7 @@ LONG = "--steps 12 --eval-interval 3 --batch-size 8".split()
 
 def refused(done, *words, status=2):
     """A failure: the status, one line that has these words, and no results."""
-    line = common.one_error(done.err)
+    line = re.sub(r"\S*/(?=[^/\s])", "", common.one_error(done.err))  # folders have names that prove nothing
     assert done.status == status
     for word in words: assert re.search(word, line, re.I), f"{word} is not in {line!r}"
     assert "training" not in done.out
@@ -116,7 +116,7 @@ def test_bad_data(blob, words, go, names):
 
 def test_data_that_is_missing_or_a_folder_or_below_a_file(go, tmp_path, names):
     for path in (tmp_path / "nothing.txt", tmp_path, names / "below.txt"):
-        refused(go("train-2-baseline.py", data=path), re.escape(str(path)), "UTF-8 text, one item a line")
+        refused(go("train-2-baseline.py", data=path), path.name, "UTF-8 text, one item a line")
 
 
 def test_a_data_file_whose_name_is_not_utf_8(go, tmp_path, names):
@@ -373,8 +373,8 @@ def test_resume_with_the_checkpoint_of_another_script(go, interrupted):
 
 def test_resume_with_other_data(go, interrupted, names):
     interrupted("train-2-baseline.py", 4)
-    names.write_bytes(names.read_bytes() + b"zoe\n")
-    refused(resume(go), "data")
+    names.write_bytes(names.read_bytes() + b"anna\n")  # the same characters, and as long
+    refused(resume(go), "data_hash|the data|data (file|was|differ)")
 
 
 def test_resume_with_another_source(go, tmp_path, interrupted):
