@@ -168,9 +168,9 @@ def train(model, data, config, state, signals):
                    "optimizer": optimizer.state_dict(), "rng": torch.get_rng_state()}
             if step == config.steps or signals: return
             curve.append([step, *(mean_loss(token_losses(model, x), x) for x in (data.train[:1000], data.test))])
-            each = seconds / max(step, 1)
-            say("step {:6,}  train {:.4f}  test {:.4f}  {:6.2f} ms/step  {:4.0f} s left".format(
-                *curve[-1], 1000 * each, each * (config.steps - step)), end="\r" if os.isatty(1) else "\n")
+            each = seconds / max(step, 1)  # there is no pace yet at step 0
+            pace = f"  {1000 * each:6.2f} ms/step  {each * (config.steps - step):4.0f} s left" if step else ""
+            say("step {:6,}  train {:.4f}  test {:.4f}{}".format(*curve[-1], pace), end="\r" if os.isatty(1) else "\n")
             start = time.perf_counter()
         inputs, targets = next(batch)
         loss = masked_loss(forward(inputs), targets)

@@ -164,8 +164,8 @@ class Transformer(nn.Module):
     def __init__(self, config, vocab_size, max_len):
         super().__init__()
         self.tok_emb = nn.Embedding(vocab_size, config.n_embd)
-        self.register_buffer("rope", rope_table(config.n_embd // config.n_head, max_len), persistent=False)
         self.layers = nn.ModuleList(Block(config) for _ in range(config.n_layer))
+        self.register_buffer("rope", rope_table(config.n_embd // config.n_head, max_len), persistent=False)
         self.head = nn.Linear(config.n_embd, vocab_size)
 
     def forward(self, tokens):
@@ -223,9 +223,9 @@ def train(model, data, config, state, signals):
                    "optimizer": optimizer.state_dict(), "rng": torch.get_rng_state()}
             if step == config.steps or signals: return
             curve.append([step, *(mean_loss(token_losses(model, x), x) for x in (data.train[:1000], data.test))])
-            each = seconds / max(step, 1)
-            say("step {:6,}  train {:.4f}  test {:.4f}  {:6.2f} ms/step  {:4.0f} s left".format(
-                *curve[-1], 1000 * each, each * (config.steps - step)), end="\r" if os.isatty(1) else "\n")
+            each = seconds / max(step, 1)  # there is no pace yet at step 0
+            pace = f"  {1000 * each:6.2f} ms/step  {each * (config.steps - step):4.0f} s left" if step else ""
+            say("step {:6,}  train {:.4f}  test {:.4f}{}".format(*curve[-1], pace), end="\r" if os.isatty(1) else "\n")
             start = time.perf_counter()
         inputs, targets = next(batch)
         loss = masked_loss(forward(inputs), targets)
