@@ -17,10 +17,11 @@ PHASES = "batch", "forward", "backward", "optimizer"
 
 class Subject:
     """A script and preset at a number of threads, in the middle of its training."""
-    def __init__(self, name, module, preset, threads, data):
-        self.name, self.module, self.threads, self.data, self.step = name, module, threads, data, 0
+    def __init__(self, target, threads, data):
+        module = target.module
+        self.name, self.module, self.threads, self.data, self.step = target.name, module, threads, data, 0
         self.turns, self.flops = [], {}
-        self.config = config = module.Config(**module.PRESETS[preset]["knobs"] if preset else {})
+        self.config = config = module.Config(**target.knobs)
         torch.manual_seed(config.seed)
         self.model = module.Transformer(config, len(data.chars) + 2, data.max_len)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), weight_decay=config.weight_decay, fused=True)
@@ -93,9 +94,10 @@ def main(argv=None):
     args = ap.parse_args(argv)
     if min(args.turns, args.steps, *args.threads) < 1 or max(args.threads) > 1024:
         fail("--turns, --steps and --threads take numbers from 1 up, --threads to 1024")
-    found = targets(args.only)
-    data = {module: module.load_data(None, module.Config(), "cpu", save=False) for _, module, _ in found}
-    subjects = [Subject(*target, threads, data[target[1]]) for target in found for threads in args.threads]
+    found = targets(args.only, variants=False)
+    modules = {target.module for target in found}
+    data = {module: module.load_data(None, module.Config(), "cpu", save=False) for module in modules}
+    subjects = [Subject(target, threads, data[target.module]) for target in found for threads in args.threads]
     rates = {threads: [] for threads in args.threads}
     for _ in range(args.turns):
         for threads in rates: rates[threads].append(matmul_rate(threads))

@@ -1,6 +1,6 @@
 """The pictures: report.py hands over the figures, this turns them into PNG files."""
 import io
-import matplotlib
+import matplotlib, matplotlib.ticker
 from matplotlib.figure import Figure
 
 # Okabe and Ito's colour-blind-safe palette, with grey for its yellow, which is too pale for a line on white.
@@ -9,14 +9,14 @@ STYLE = {"font.size": 11, "axes.titlesize": 13, "axes.titlelocation": "left", "a
          "axes.spines.right": False, "axes.grid": True, "grid.color": "#dddddd", "axes.axisbelow": True,
          "figure.facecolor": "white", "axes.facecolor": "white", "savefig.dpi": 190}
 
-def picture(draw, height):
+def picture(draw, height, rows=1, columns=1, **shared):
     """The PNG, 1615 pixels wide, of what draw(axes) draws; the same bytes for the same figures."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # whatever the user's own settings are
         matplotlib.rcParams.update(STYLE)
         figure = Figure(figsize=(8.5, height), layout="constrained")
         figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)  # inches
-        draw(figure.subplots())
+        draw(figure.subplots(rows, columns, **shared))
         file = io.BytesIO()
         figure.savefig(file, format="png", metadata={"Software": None}, pil_kwargs={"optimize": True})
     return file.getvalue()
@@ -62,12 +62,15 @@ def loss_curves(curves):
     return picture(draw, 5.3)
 
 def ablation(points, interval):
-    """Final loss of every step. points: {label: (losses of the seeds, published loss or None)};
+    """Final loss of every step. points: {label: (losses of the seeds, published loss, the same evaluated exactly)},
+    None where one is lacking;
     interval(losses): their mean, and half the width of its interval, None for a single one."""
     def draw(axes):
-        for y, (losses, published) in enumerate(points.values()):
+        for y, (losses, published, exact) in enumerate(points.values()):
             if published is not None:
                 axes.plot(published, y, "D", color="#D55E00", fillstyle="none", zorder=4, label="published")
+            if exact is not None:
+                axes.plot(exact, y, "d", color="#D55E00", zorder=4, label="published, evaluated exactly")
             mean, half = interval(losses) if losses else (None, None)
             below, marker = (0, "o") if half is None else (0.24, "|")
             axes.plot(losses, [y + below] * len(losses), marker, color="#0072B2", label="one seed", linestyle="none")
@@ -79,3 +82,62 @@ def ablation(points, interval):
         handles = dict(zip(*reversed(axes.get_legend_handles_labels())))  # one a label
         axes.legend(handles.values(), handles, framealpha=1)
     return picture(draw, 1.4 + 0.42 * max(len(points), 3))
+
+def scaling(curves):
+    """Test loss against training time. curves: {label: [(seconds, test), ...]}, means over the seeds."""
+    def draw(axes):
+        axes.set(title="Test loss against training time, mean over the seeds", xlabel="training time (minutes)",
+                 ylabel="test loss (nats per character)", xscale="log")
+        for i, (label, points) in enumerate(curves.items()):
+            minutes, losses = [seconds / 60 for seconds, _ in points], [loss for _, loss in points]
+            axes.plot(minutes, losses, linewidth=1.8, color=COLOURS[i % 8], label=label, zorder=3)
+            axes.plot(minutes[-1], losses[-1], "o", color=COLOURS[i % 8], zorder=4)
+        axes.xaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
+        axes.xaxis.set_major_formatter("{x:g}")
+        if curves: axes.set_ylim(top=min(max(loss for points in curves.values() for _, loss in points), 2.5))
+        if curves: axes.legend(framealpha=1)
+    return picture(draw, 5.3)
+
+def by_position(lines, changes):
+    """Test loss at every position. lines: {label: {position: losses of the seeds}}; below it, changes: the same for
+    how much it changes from one step to the next, {"+ RoPE against + LayerNorm": {position: changes of the seeds}}."""
+    def band(axes, points, **style):
+        positions, values = zip(*sorted(points.items()))
+        axes.plot(positions, [sum(x) / len(x) for x in values], "o-", markersize=4, **style)
+        axes.fill_between(positions, list(map(min, values)), list(map(max, values)), color=style["color"], alpha=0.25,
+                          linewidth=0)
+
+    def draw(panels):
+        above, below = panels
+        for (label, points), colour in zip(lines.items(), ("#999999", "#E69F00", "#0072B2", "#009E73")):
+            band(above, points, color=colour, label=label)
+        for (label, points), colour in zip(changes.items(), ("#E69F00", "#0072B2", "#009E73")):
+            band(below, points, color=colour, label=label)
+        above.set(title="Test loss by position in the name: mean and range over the seeds",
+                  ylabel="test loss (nats per character)")
+        below.set(xlabel="position of the predicted character (1 is the first letter)", ylabel="change in test loss")
+        below.axhline(0, color="black", linewidth=0.8)
+        below.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
+        for axes in panels: axes.legend(framealpha=1)
+    return picture(draw, 6.6, 2, sharex=True, height_ratios=(3, 2))
+
+def attention(weights, name, label):
+    """Who attends to whom. weights: {(layer, head, query, key): weight}, layers and heads from 1, where it is not 0;
+    query and key from 0, which is the boundary, to the last letter of the name."""
+    letters, (layers, heads) = ["·", *name], (max(axis) for axis in list(zip(*weights))[:2])
+    ticks = dict(xticks=range(len(letters)), yticks=range(len(letters)), xticklabels=letters, yticklabels=letters)
+    title = f"Attention of the model {label} on {name}: rows look at columns, · is the boundary"
+    def draw(axes):
+        for layer, row in enumerate(axes):
+            for head, cell in enumerate(row):
+                square = [[weights.get((layer + 1, head + 1, query, key), 0) for key in range(len(letters))]
+                          for query in range(len(letters))]
+                cell.imshow(square, cmap="Blues", vmin=0, vmax=1)
+                cell.set(**ticks)
+                cell.tick_params(length=0, labelsize=8)
+                cell.grid(False)
+                if not layer: cell.set_title(f"head {head + 1}", fontsize=11, loc="center")
+                if not head: cell.set_ylabel(f"layer {layer + 1}", fontsize=11)
+        axes[0][0].figure.suptitle(title, x=0.02, ha="left", fontsize=13)
+    return picture(draw, 2.15 * layers + 0.5, layers, heads, squeeze=False)

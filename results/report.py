@@ -9,17 +9,23 @@ import ast, csv, difflib, functools, html, io, json, math, os, re, statistics, s
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
-from scripts import ROOT, fail, load, parser, say
+from findings import FINDINGS, sentence
+from scripts import ROOT, fail, load, parser, say, targets_of, variants_of
+from stats import effect, interval, paired, plural, signed
 
 COLUMNS = ("script config preset overrides builds_on data data_hash seed steps n_embd head_size n_head n_layer params "
            "train test test_from_2nd test_unseen seconds ms_per_step device threads torch source finished samples "
            "settings").split()
 LOSSES = ("train", "test", "test_from_2nd")
+TEXTS = ("script text text_hash block_size seed params characters loss seconds device torch source finished "
+         "settings").split()
+PUBLISHED = ["script", "preset", "train", "test", "exact"]  # exact: of test, over the whole of the published split
+WALKTHROUGH = "train-2-learned-positions.py"  # what the README shows how to make
 
-# --- The steps: scripts and their presets ---
+# --- The steps: scripts, their presets and variants ---
 @dataclass
 class Step:
-    """A script, or a preset of one, and the runs recorded of it."""
+    """A script, a preset or variant of one, and the runs recorded of it."""
     key: str  # "train-2.py" or "train-2.py --preset 64x4", which is how others name it as what they build on
     path: Path
     preset: str
@@ -29,8 +35,9 @@ class Step:
     source: str
     data_hash: str
     docstring: str
+    variant: bool = False
     rows: dict = field(default_factory=dict)  # seed: row
-    published: dict = field(default_factory=dict)  # train and test, where there are any
+    published: dict = field(default_factory=dict)  # train, test and exact, where there are any
 
     @property
     def stale(self):
@@ -39,17 +46,31 @@ class Step:
     def values(self, column):
         return [row[column] for row in self.rows.values()]
 
-def key_of(row):
-    return row["script"] + (f" --preset {row['preset']}" if row["preset"] else "")
+class Steps(dict):
+    """Those that the README shows, by their keys."""
+    folder = None  # the one that tuning.csv and generated.csv lie in
+
+def key_of(row, overrides=True):
+    """The key of the step that the row is of, where there is one."""
+    streamed, preset = row["preset"] == "stream", row["preset"]
+    flags = [f"--preset {preset}"] * bool(preset and not streamed)
+    if overrides:
+        items = (item.partition("=") for item in row.get("overrides", "").split())
+        flags += [f"--{name.replace('_', '-')} {value}" for name, _, value in items]
+    return " ".join(["results/stream.py"] * streamed + [row["script"], *flags])
 
 def steps_of(path):
-    """The step that a script is, and those that its presets are."""
-    module = load(path)
+    """The step that a script is, and those that its presets and variants are."""
+    module, steps = load(path), []
     try:
-        plain, source = {"label": module.CONFIG, "builds_on": module.BUILDS_ON, "knobs": {}}, module.source_hash()
-        return [Step(key_of({"script": path.name, "preset": name}), path, name, preset["label"], preset["builds_on"],
-                     asdict(module.Config(**preset["knobs"])), source, module.SHA256[:12], module.__doc__ or "")
-                for name, preset in {"": plain, **module.PRESETS}.items()]
+        found = targets_of(module)
+        for target in found + variants_of(module):
+            module, name = target.module, target.preset or ""
+            preset = module.PRESETS[name] if name else {"label": module.CONFIG, "builds_on": module.BUILDS_ON}
+            steps.append(Step(target.name, path, name, preset["label"], preset["builds_on"],
+                              asdict(module.Config(**target.knobs)), module.source_hash(), module.SHA256[:12],
+                              module.__doc__ or "", target not in found))
+        return steps
     except Exception as error:  # a script in the making may raise anything
         fail(f"cannot use {path.name} ({type(error).__name__}: {error})")
 
@@ -130,8 +151,7 @@ def is_stale(row, step):
 def left_out(row, steps):
     """Why the row has no part in the comparison; nothing where it has."""
     step = steps.get(key_of(row))
-    if not step: return "no such script or preset"
-    if row["overrides"]: return "other settings"
+    if not step: return "other settings" if key_of(row, False) in steps else "no such script or preset"
     if row["data_hash"] != step.data_hash: return "other data"
     return "" if row["device"].startswith("cpu") else "other device"
 
@@ -139,7 +159,8 @@ def assign(rows, steps):
     """Give each step its rows, one a seed: the newest of the present source, else the newest. Return the others."""
     for row in rows:
         row["why"] = left_out(row, steps)
-        row["stale"] = key_of(row) in steps and is_stale(row, steps[key_of(row)])
+        step = steps.get(key_of(row)) or steps.get(key_of(row, False))
+        row["stale"] = step is not None and is_stale(row, step)
     candidates = [row for row in rows if not row["why"]]
     for row in sorted(candidates, key=lambda row: (not row["stale"], row["finished"])):  # the last one stays
         steps[key_of(row)].rows[row["seed"]] = row
@@ -154,66 +175,31 @@ def gather(tables, root):
     """The steps with what is known of each, and the rows that have no part in the comparison."""
     rows, steps = read_tables(tables), find_steps(root)
     others = assign(rows, steps)
-    parse = dict.fromkeys(["train", "test"], PARSE["test_unseen"])
-    for row in read_csv(root / "results" / "published.csv", ["script", "preset", "train", "test"], parse):
+    parse = dict.fromkeys(PUBLISHED[2:], PARSE["test_unseen"])
+    for row in read_csv(root / "results" / "published.csv", PUBLISHED, parse):
         if key_of(row) in steps: steps[key_of(row)].published = row
-    shown = {key: step for key, step in steps.items() if not step.preset or step.rows or step.published}
+    shown = Steps((key, step) for key, step in steps.items()
+                  if not (step.preset or step.variant) or step.rows or step.published)
+    shown.folder, shown.walkthrough = root / "results", walkthrough_of(rows, shown)
     labels = [step.label for step in shown.values()]
     for step in shown.values():  # a copied script may have kept its label
         if labels.count(step.label) > 1: step.label += f" ({step.path.stem})"
     return shown, others
 
-# --- Statistics ---
-@functools.cache
-def t_quantile(df, inside=0.95):
-    """The t within plus and minus which Student's distribution has the share `inside`."""
-    # With t = sqrt(df) * tan(a) the density is scale * cos(a) ** (df - 1), smooth and bounded.
-    scale = 2 / math.sqrt(math.pi) * math.exp(math.lgamma((df + 1) / 2) - math.lgamma(df / 2))
-    def share(angle, parts=200):  # Simpson's rule
-        y = [math.cos(angle * i / parts) ** (df - 1) for i in range(parts + 1)]
-        return scale * angle / parts / 3 * (y[0] + y[-1] + 4 * sum(y[1::2]) + 2 * sum(y[2:-1:2]))
-    low, high = 0.0, math.pi / 2
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if share(middle) < inside else (low, middle)
-    return math.sqrt(df) * math.tan(low)
-
-def interval(values):
-    """Mean, and half the width of its 95% interval; None with a single value."""
-    if len(values) < 2: return statistics.fmean(values), None
-    return statistics.fmean(values), t_quantile(len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
-
-@dataclass
-class Effect:
-    """The change in `test` from one step to another, paired by seed."""
-    base: Step
-    mean: float
-    half: float | None
-    seeds: int
-    stale: bool
-
-    @property
-    def interval(self):
-        return "" if self.half is None else f"{signed(self.mean - self.half)} to {signed(self.mean + self.half)}"
-
-    @property
-    def may_be_zero(self):
-        return self.half is not None and abs(self.mean) <= self.half
-
-def effect(step, steps):
-    """What the step changes against the one that it builds on; None where no seed has both."""
-    base = steps.get(step.builds_on)
-    seeds = step.rows.keys() & base.rows.keys() if base else ()
-    if not seeds: return None
-    pairs = [(step.rows[seed], base.rows[seed]) for seed in sorted(seeds)]
-    changes = [row["test"] - base_row["test"] for row, base_row in pairs]
-    return Effect(base, *interval(changes), len(pairs), any(row["stale"] for pair in pairs for row in pair))
+def walkthrough_of(rows, steps):
+    """The step that the README shows how to make: the script itself where it is there, else what is recorded of it."""
+    if WALKTHROUGH in steps: return steps[WALKTHROUGH]
+    hashes = {step.data_hash for step in steps.values()}
+    rows = [row for row in rows if key_of(row) == WALKTHROUGH and row["data_hash"] in hashes]
+    if not rows: return None
+    last = max(rows, key=lambda row: row["finished"])
+    step = Step(WALKTHROUGH, Path(WALKTHROUGH), "", last["config"], last["builds_on"], last["settings"], last["source"],
+                last["data_hash"], "")
+    step.rows = {row["seed"]: row for row in rows if row["source"] == step.source and row["device"].startswith("cpu")}
+    return step
 
 # --- Markdown ---
 NONE = "–"
-
-def signed(value):
-    return f"{value:+.4f}".replace("-", "−")
 
 def cell(value):
     return " ".join(str(value).split()).replace("|", "\\|")
@@ -237,14 +223,12 @@ def effect_cell(step, steps, above):
         f"vs {change.base.label}" * (change.base is not above),
         f"({plural(change.seeds, 'seed')})" * (change.seeds < len(step.rows))]))
 
-def plural(count, noun):
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
 def step_row(step, steps, above):
-    params, published = step.values("params"), step.published.get("test")
+    params, (published, exact) = step.values("params"), map(step.published.get, ("test", "exact"))
     return [f"[{step.label}]({urllib.parse.quote(step.path.name)})" + " †" * step.stale,
             f"{params[-1]:,}" if params else NONE, len(params), *(loss_cell(step.values(column)) for column in LOSSES),
-            NONE if published is None else f"{published:.2f}", effect_cell(step, steps, above)]
+            (NONE if published is None else f"{published:.2f}") + ("" if exact is None else f"<br>exact {exact:.3f}"),
+            effect_cell(step, steps, above)]
 
 def comparison_of(chosen, steps):
     header = "step,parameters,seeds,train,test,test from 2nd,published test,change in test".split(",")
@@ -259,32 +243,112 @@ def comparison(steps):
 
 Losses are in nats per character, exact over the whole split: the mean over the seeds, ± their standard deviation.
 *Test from 2nd* leaves out the first letter of every name, which the published results never predicted: that column,
-not *test*, is the one to compare with *published test* (one seed, estimated on 50 batches).
+not *test*, is the one to compare with *published test*: one seed, estimated on 50 batches; *exact* is what the
+published scripts give when they are evaluated over the whole of their test split.
 *Change in test* is against the row above or the step named, paired by seed, with its 95% interval (Student's t) where
 there are two seeds or more: it covers initialisation and batches, for this one split.
-*May be zero*: not distinguishable from zero, because the interval includes it."""
+*May be zero*: not distinguishable from zero, because the interval includes it. The bigram is `--n-layer 0` of
+4 layers: a model that looks at one character, for reference."""
 
 def scaling(steps):
     """The presets that have been run or published."""
-    presets = [step for step in steps.values() if step.preset]
+    presets = [step for step in steps.values() if step.preset and not step.variant]
     return comparison_of(presets, steps) if presets else ""
+
+def streams(steps):
+    """Training without padding, against the same step with it."""
+    variants = [step for step in steps.values() if step.preset and step.variant]
+    return comparison_of(variants, steps) if variants else "No run is recorded yet."
+
+def texts(steps):
+    """What text the steps were trained on by stream.py, and what is published for it."""
+    parse = dict.fromkeys("block_size seed params characters".split(), int)
+    parse |= {"loss": number, "settings": PARSE["settings"]}
+    path, groups = steps.folder / "texts.csv", {}
+    for row in read_csv(path, TEXTS, parse) if path.exists() else []:
+        settings = str({name: value for name, value in row["settings"].items() if name not in ("seed", "threads")})
+        key = row["script"], row["text"], row["text_hash"], row["block_size"], settings
+        groups.setdefault(key, []).append(row)
+    if not groups: return "No run is recorded yet."
+    columns = "text_hash block_size n_layer n_embd loss".split()
+    published = {tuple(map(row.get, columns[:4])): row["loss"]
+                 for row in read_csv(steps.folder / "published-texts.csv", columns, {})}
+    lines = []
+    for (script, text, text_hash, block, _), rows in groups.items():
+        settings, loss = rows[0]["settings"], [row["loss"] for row in {row["seed"]: row for row in rows}.values()]
+        key = text_hash, *map(str, (block, settings.get("n_layer", 1), settings["n_embd"]))
+        lines.append([f"{script} on {text}", f"{rows[0]['params']:,}", block, f"{settings['steps']:,}", len(loss),
+                      loss_cell(loss), published.get(key, NONE)])
+    return table("model,parameters,block,steps,seeds,held-out loss,published".split(","), lines)
+
+def tuning(steps):
+    """The candidates for `fast` and `best`, chosen by what they reach on held-out training names."""
+    path = steps.folder / "tuning.csv"
+    if not path.exists(): return "No candidate is recorded yet."
+    groups = {}
+    for row in read_csv(path, COLUMNS, PARSE):
+        if row["settings"].get("validate") is not True:
+            fail(f"{path} has a row without --validate: delete it, the test split is not for tuning")
+        items = row["overrides"].split()
+        settings = tuple(item for item in items if not item.startswith(("eval_interval", "validate")))
+        groups.setdefault((row["preset"], settings), []).append(row)
+    def mean(rows, column): return statistics.fmean(row[column] for row in rows)
+    lines = [[f"`{' '.join(settings)}`", f"{rows[0]['steps'] * rows[0]['settings']['batch_size']:,}", len(rows),
+              *(f"{mean(rows, column):.4f}" for column in LOSSES)]
+             for (_, settings), rows in sorted(groups.items(), key=lambda item: mean(item[1], "test_from_2nd"))]
+    return table(["settings, on top of 64x4", "names seen", "seeds", "train", "validation", "from 2nd"], lines)
+
+def architecture(steps):
+    """Where the parameters of the last step and of the largest preset are."""
+    step = next((step for step in reversed(steps.values()) if step.preset and not step.variant), None)
+    if not step: return ""
+    module = load(step.path)
+    plain, large = module.Config(), module.Config(**step.settings)
+    groups = {"token embedding": "tok_emb", "attention": ".attn.", "MLP": ".mlp.", "LayerNorm": ".ln", "head": "head."}
+    def sizes(config):  # 26 letters and two tokens; no parameter depends on the longest name
+        named = [(name, p.numel()) for name, p in module.Transformer(config, 28, 16).named_parameters()]
+        counts = {label: sum(n for name, n in named if part in name) for label, part in groups.items()}
+        return [config.n_embd, config.n_head, config.n_embd // config.n_head, config.n_layer, *counts.values(),
+                sum(n for _, n in named)]
+    names = ["n_embd", "heads", "head_size", "layers", *(f"parameters: {name}" for name in [*groups, "all"])]
+    return table(["", f"`{step.path.name}`", "`64x4` and all after it"],
+                 [[name, f"{a:,}", f"{b:,}"] for name, a, b in zip(names, sizes(plain), sizes(large))])
+
+def walkthrough(steps):
+    """What came of the step that the README shows how to make."""
+    step = steps.walkthrough
+    change = step and paired(step, steps.get(step.builds_on))
+    if not change: return "No run is recorded yet."
+    how = f"95% interval {change.interval}" if change.interval else "no interval"
+    return (f"Against {change.base.label}, {step.label} change the test loss by {signed(change.mean)} ({how}"
+            f"{', not distinguishable from zero' * change.may_be_zero}; {plural(change.seeds, 'seed')}): it ends at "
+            f"{statistics.fmean(step.values('test')):.4f}.")
 
 def last_recorded(steps):
     """The last recorded step of the chain, and the recorded presets."""
-    recorded = [step for step in steps.values() if step.rows]
+    recorded = [step for step in steps.values() if step.rows and not step.variant]
     return [step for step in recorded if not step.preset][-1:], [step for step in recorded if step.preset]
 
 def samples(steps):
     """Names that the last step and the presets generated, each with its lowest seed."""
     last, presets = last_recorded(steps)
-    return "\n".join(f"- **{step.label}**: {cell(', '.join(name or '(empty)' for name in step.values('samples')[0]))}"
-                     for step in last + presets)
+    drawn = {}  # key: the counts of each seed
+    for row in dissected(steps, "generated.csv", {"names": int, "new": int}):
+        drawn.setdefault(key_of(row), []).append(row)
+    lines = []
+    for step in last + presets:
+        text = f"- **{step.label}**: {cell(', '.join(name or '(empty)' for name in step.values('samples')[0]))}"
+        if rows := drawn.get(step.key):
+            names, new = (sum(row[column] for row in rows) for column in ("names", "new"))
+            text += f"<br>Of {names:,} drawn, {names // len(rows):,} a seed, {new / names:.1%} are new."
+        lines.append(text)
+    return "\n".join(lines)
 
 def meaning(steps):
     """What the losses of the last step and the last preset mean."""
     last, presets = last_recorded(steps)
     lines = []
-    for step in last + presets[-1:]:
+    for step in last + [step for step in presets if step.preset in ("final", "best")]:
         loss = statistics.fmean(step.values("test"))
         lines.append(f"- **{step.label}** (`python {step.key}`) ends at a test loss of {loss:.4f} nats per character "
                      f"({'mean of ' * (len(step.rows) > 1)}{plural(len(step.rows), 'seed')}): a perplexity of "
@@ -323,7 +387,7 @@ def diff(old, new):
 def chain(steps):
     """One collapsed block a step: its docstring, its effect, its diff. Blank lines end the HTML around Markdown."""
     blocks = []
-    for step in (step for step in steps.values() if not step.preset):
+    for step in (step for step in steps.values() if not step.preset and not step.variant):
         lines = [line.strip() for line in step.docstring.strip().splitlines()
                  if not re.match(r"\s*(Run it|What changed|Next step):", line)] or [""]
         summary = lines[0].partition(": ")[2] or lines[0]  # it opens with the label
@@ -339,7 +403,9 @@ def chain(steps):
         blocks.append("\n\n".join(filter(None, [*parts, "</details>"])))
     return "\n\n".join(blocks)
 
-BLOCKS = {block.__name__: block for block in (comparison, scaling, samples, meaning, runs, chain)}
+BLOCKS = {block.__name__: block for block in (
+    comparison, chain, scaling, streams, texts, architecture, tuning, samples, meaning, walkthrough, runs)}
+BLOCKS |= {name: sentence(name) for name in FINDINGS}
 
 def split_readme(text, name):
     """What stands before, in and after a block, the markers not being part of it."""
@@ -388,11 +454,51 @@ def draw(steps, folder):
         import plots  # and with it matplotlib, which nothing else here needs
     except ImportError as error:
         fail(f"no plots without matplotlib ({error}): pip install -r requirements.txt")
-    chosen = [step for step in steps.values() if not step.preset]
-    curves = {step.label: list(filter(None, map(read_curve, step.rows.values()))) for step in chosen}
-    write_whole(folder / "loss-curves.png", plots.loss_curves({k: v for k, v in curves.items() if v}))
-    points = {step.label: (step.values("test_from_2nd"), step.published.get("test")) for step in chosen}
+    chain = [step for step in steps.values() if not step.preset and not step.variant]
+    large = chain[-1:] + [step for step in steps.values() if step.preset and not step.variant]
+    curves = {step.label: list(filter(None, map(read_curve, step.rows.values()))) for step in chain + large[1:]}
+    def those_of(chosen): return {step.label: curves[step.label] for step in chosen if curves[step.label]}
+    write_whole(folder / "loss-curves.png", plots.loss_curves(those_of(chain)))
+    points = {step.label: (step.values("test_from_2nd"), step.published.get("test"), step.published.get("exact"))
+              for step in chain}
     write_whole(folder / "ablation.png", plots.ablation(points, interval))
+    paces = {step.label: statistics.fmean(step.values("ms_per_step") or [0]) / 1000 for step in large}
+    write_whole(folder / "scaling.png", plots.scaling({label: by_time(runs, paces[label])
+                                                       for label, runs in those_of(large).items()}))
+    lines = {}  # label: {position: the losses of the seeds, in their order}
+    for row in dissected(steps, "by-position.csv", dict.fromkeys(["position", "targets"], int) | {"loss": number}):
+        if row["targets"] < 100: continue  # a handful of the longest names
+        lines.setdefault(steps[key_of(row)].label, {}).setdefault(row["position"], []).append(row["loss"])
+    if len(lines) > 1:
+        (one, before), (two, after), *_ = lines.items()
+        change = {at: [b - a for a, b in zip(before[at], after[at])] for at in before if at in after}
+        picture = plots.by_position(lines, {f"{two} against {one}": change})
+        write_whole(folder / "by-position.png", picture)
+    axes = "layer", "head", "query", "key"
+    rows = dissected(steps, "attention.csv", dict.fromkeys(axes, int) | {"weight": number})
+    if rows:
+        weights = {tuple(map(row.get, axes)): row["weight"] for row in rows}
+        picture = plots.attention(weights, rows[0]["name"], steps[key_of(rows[0])].label)
+        write_whole(folder / "attention.png", picture)
+
+def by_time(curves, pace):
+    """(seconds, test) at every evaluation, means over the seeds; pace in seconds a step."""
+    return [(at * pace, statistics.fmean(dict(curve)[at] for curve in curves))
+            for at, _ in curves[0] if at and all(at in dict(curve) for curve in curves)]
+
+DISSECTED = {  # written by dissect.py
+    "by-position.csv": "script preset seed source position targets loss".split(),
+    "attention.csv": "script preset seed source name layer head query key weight".split(),
+    "generated.csv": "script preset seed source names new repeated".split()}
+
+def dissected(steps, file, parse):
+    """The rows that dissect.py wrote of models as they now are."""
+    path = steps.folder / file
+    if not path.exists(): return []
+    rows = [row for row in read_csv(path, DISSECTED[file], parse) if key_of(row) in steps]
+    old = {key_of(row) for row in rows if row["source"] != steps[key_of(row)].source}
+    if old: say(f"note: {file} is of an earlier source of {', '.join(sorted(old))}: run python results/dissect.py")
+    return [row for row in rows if key_of(row) not in old]
 
 # --- Main ---
 def write_whole(path, content):

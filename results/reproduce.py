@@ -1,4 +1,4 @@
-"""Run what the table of results lacks: every script and preset, for every seed asked for.
+"""Run what the table of results lacks: every script, preset and variant, for every seed asked for.
 
 Seeds 0 to 4, two runs at a time:  python results/reproduce.py --seeds 5 --jobs 2
 Only some, with their presets:     python results/reproduce.py --only train-2.py --only train-2-2head.py
@@ -30,7 +30,7 @@ def key(script, preset, seed, source, settings):
     return script, preset, int(seed), source, knobs
 
 def done(table, data_hash):
-    """The keys of the table's canonical rows: no overrides, names.txt, on the CPU."""
+    """The keys of the table's rows on names.txt and the CPU; their settings tell which of them are canonical."""
     keys, reader = set(), None
     if not table.exists(): return keys
     try:
@@ -38,7 +38,7 @@ def done(table, data_hash):
             reader = csv.reader(file, strict=True)
             header = next(reader, [])
             for row in (dict(zip(header, values, strict=True)) for values in reader if values):
-                if row["overrides"] or row["data_hash"] != data_hash or not row["device"].startswith("cpu"): continue
+                if row["data_hash"] != data_hash or not row["device"].startswith("cpu"): continue
                 settings = json.loads(row["settings"])
                 keys.add(key(*(row[name] for name in ("script", "preset", "seed", "source")), settings))
     except (OSError, csv.Error, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -48,14 +48,14 @@ def done(table, data_hash):
 
 def lacking(found, seeds, table):
     """The jobs without a current row, the longest first, so that none of them is left to run alone at the end."""
-    rows = {sha: done(table, sha[:12]) for sha in {module.SHA256 for _, module, _ in found}}
+    rows = {sha: done(table, sha[:12]) for sha in {target.module.SHA256 for target in found}}
     jobs = []
-    for name, module, preset in found:
-        config = module.Config(**module.PRESETS[preset]["knobs"] if preset else {})
+    for name, module, preset, knobs in found:
+        config = module.Config(**knobs)
         path, source = Path(module.__file__), module.source_hash()
         for seed in range(seeds):
             if key(path.name, preset or "", seed, source, asdict(config)) in rows[module.SHA256]: continue
-            stem = "-".join(filter(None, [path.stem, preset, f"seed{seed}"]))
+            stem = "-".join(filter(None, [path.stem, preset or knobs and module.CONFIG, f"seed{seed}"]))
             cost = config.steps * config.n_embd * getattr(config, "n_layer", 1)
             jobs.append(Job(f"{name} --seed {seed}", stem, cost))
     return sorted(jobs, key=lambda job: -job.cost)
@@ -129,7 +129,7 @@ def main(argv=None):
         return
     say(f"{len(jobs)} of {len(found) * args.seeds} runs to do, logs in {results / 'logs'}")
     if not jobs: return
-    check_data(found[0][1])
+    check_data(found[0].module)
     try:
         (results / "logs").mkdir(parents=True, exist_ok=True)
         failed, ended = sweep(jobs, args.jobs, results, options, signals)

@@ -1,8 +1,11 @@
 """What the tools share: the training scripts as modules, the scripts with their presets, one-line errors."""
 import argparse, os, sys, types
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
+BIGRAM = "train-2-2head-4layer.py"  # without its layers it is one
+STREAMED = "train-2-baseline.py", "train-2.py"  # on these it is measured what padding is worth
 
 def fail(text, status=2):
     """End with one line on stderr: 2 is wrong use or input, 1 is work that failed."""
@@ -36,13 +39,41 @@ def load(script):
     if not {"Config", "PRESETS", "Transformer", "main"} <= vars(module).keys(): fail(f"{script} is no training script")
     return module
 
-def targets(only=()):
-    """(name, module, preset) of every script and preset; `only` takes such names, a script's for all its presets."""
-    files = {text.split()[0] for text in only if text.split()}
-    modules = [load(path) for path in sorted(ROOT.glob("train-2*.py")) if not only or path.name in files]
-    found = [(Path(module.__file__).name + (f" --preset {preset}" if preset else ""), module, preset)
-             for module in modules for preset in (None, *module.PRESETS)]
+class Target(NamedTuple):
+    """What is trained and recorded: a script, a preset of it, or a variant."""
+    name: str  # "train-2.py --preset 64x4": what others call it by, and the command that runs it
+    module: types.ModuleType  # with CONFIG, BUILDS_ON and PRESETS as they are for this target
+    preset: str | None
+    knobs: dict  # other than the script's defaults
+
+def targets_of(module):
+    """The script itself and its presets."""
+    name = Path(module.__file__).name
+    presets = [Target(f"{name} --preset {preset}", module, preset, value["knobs"])
+               for preset, value in module.PRESETS.items()]
+    return [Target(name, module, None, {}), *presets]
+
+def variants_of(module):
+    """What is recorded of the script besides: the bigram below the baseline, and training without padding."""
+    path = Path(module.__file__)
+    found = []
+    if path.name == BIGRAM:
+        module = load(path)
+        module.CONFIG, module.BUILDS_ON = "bigram", None
+        found.append(Target(f"{path.name} --n-layer 0", module, None, {"n_layer": 0}))
+    if path.name in STREAMED:
+        import stream  # which imports this module
+        module = stream.as_preset(load(path))
+        found.append(Target(f"results/stream.py {path.name}", module, "stream", module.PRESETS["stream"]["knobs"]))
+    return found
+
+def targets(only=(), variants=True):
+    """Every script with its presets, and the variants; `only` takes their names, a script's for all its presets."""
+    words = {word for text in only for word in text.split()}
+    modules = [load(path) for path in sorted(ROOT.glob("train-2*.py"))
+               if not only or {path.name, "results/stream.py"} & words]
+    found = [target for module in modules for target in targets_of(module) + variants * variants_of(module)]
     chosen = {text: [name for name, *_ in found if f"{name} ".startswith(f"{text} ")] for text in only}
     for text, names in chosen.items():
         if not names: fail(f"--only {text!r} is neither a script here nor one with a preset of it")
-    return [target for target in found if not only or any(target[0] in names for names in chosen.values())]
+    return [target for target in found if not only or any(target.name in names for names in chosen.values())]

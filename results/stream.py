@@ -2,12 +2,12 @@
 
 The names run together, evaluated name by name as ever; the row is recorded under the preset "stream":
     python results/stream.py train-2.py --seed 0
-Any text, its last tenth held out; nothing goes into the table of results, --resume draws from the trained model again:
+Any text, its last tenth held out; its row goes into texts.csv, and --resume draws from the trained model again:
     python results/stream.py train-2.py --text input.txt --block-size 64 --n-layer 4 --n-head 4 --n-embd 128 \\
         --batch-size 12 --steps 2000 --learning-rate 1e-3 --lr-decay-to 0.1
 All other flags are the step's own: see its --help.
 """
-import functools, hashlib, json, math, signal, types
+import functools, hashlib, inspect, json, math, signal, time, types
 from dataclasses import asdict
 from pathlib import Path
 import torch
@@ -18,8 +18,7 @@ WINDOWS = 14  # a step, of 16 targets each: about as many as 32 names have
 
 def windows(data, config, first_step=0):
     """In place of the script's batches: inputs and targets (B, max_len) from random places of the training stream."""
-    targets = data.train[:, 1:]
-    stream = torch.cat([data.train[0, :1], targets[targets != PAD]])  # a boundary ends one name and starts the next
+    stream = torch.cat([data.train[0, :1], text_tokens(data.train)])  # a boundary ends one name and starts the next
     length = min(data.max_len, len(stream) - 1)
     generator = torch.Generator().manual_seed(config.seed)
     starts = torch.randint(len(stream) - length, (config.steps, config.batch_size), generator=generator)
@@ -28,12 +27,18 @@ def windows(data, config, first_step=0):
         tokens = stream[start[:, None] + offsets]  # (B, T + 1)
         yield tokens[:, :-1], tokens[:, 1:]
 
-def train_names(module, argv):
-    """The step's own run, recorded as a preset that builds on the padded step."""
-    name = Path(module.__file__).name
+def as_preset(module):
+    """The module, made to train on the windows as a preset that builds on the padded step."""
+    name, own = Path(module.__file__).name, module.source_hash()
     knobs = dict(batch_size=WINDOWS)
     module.PRESETS = {"stream": dict(label=f"{module.CONFIG}, stream", builds_on=name, knobs=knobs)}
-    module.main([*argv, "--preset", "stream"])
+    source = hashlib.sha256((own + inspect.getsource(windows)).encode()).hexdigest()[:12]
+    module.batches, module.source_hash = windows, lambda: source
+    return module
+
+def train_names(module, argv):
+    """The step's own run, recorded as a preset that builds on the padded step."""
+    as_preset(module).main([*argv, "--preset", "stream"])
 
 def cut_up(tokens, length):
     """Consecutive windows in which every token but the first is a target once: (N, length + 1), PAD at the end."""
@@ -59,6 +64,11 @@ def load_text(module, args, config, device):
     tokens = torch.tensor([ids[char] for char in text], device=device)
     return types.SimpleNamespace(hash=hashlib.sha256(blob).hexdigest()[:12], chars=chars, max_len=args.block_size,
         train=cut_up(tokens[:cut], args.block_size), test=cut_up(tokens[cut:end], args.block_size))
+
+def text_tokens(rows):
+    """The targets of the windows, one after the other."""
+    targets = rows[:, 1:]
+    return targets[targets != PAD]
 
 @torch.no_grad()
 def continue_text(model, data, prompt, num, generator):
@@ -99,8 +109,13 @@ def train_text(module, text, args, config, default):
                                      chars=data.chars, max_len=data.max_len)
     run = hashlib.sha256(json.dumps([asdict(config), text.text, text.block_size]).encode()).hexdigest()[:8]
     checkpoint = args.results_dir / "checkpoints" / f"{path.stem}-text-{run}-seed{config.seed}.pt"
+    size, table = sum(p.numel() for p in model.parameters()), args.results_dir / "texts.csv"
+    row = dict(script=path.name, text=Path(text.text).name, text_hash=data.hash, block_size=data.max_len,
+               seed=config.seed, params=size, characters=len(text_tokens(data.test)), loss="", seconds="",
+               device=device, torch=torch.__version__, source=identity["source"], finished="",
+               settings=json.dumps(asdict(config)))
+    if not args.no_record: module.append_row(table, row, dry_run=True)
     state = resumed(module, checkpoint, identity) if args.resume else {}
-    size = sum(p.numel() for p in model.parameters())
     module.say(f"{path.name}, {size:,} parameters, on {text.text}, {len(data.chars)} different characters, "
                f"{config.steps:,} steps of {config.batch_size} windows of {data.max_len}, seed {config.seed}, {device}")
     for state in module.train(model, data, config, state, signals):
@@ -111,10 +126,14 @@ def train_text(module, text, args, config, default):
         fail(f"stopped at step {state['step']}; {how}", 128 + signals[0])
     loss = module.mean_loss(module.token_losses(model, data.test), data.test)
     if not math.isfinite(loss): fail(module.NOT_FINITE.format(config.steps), 1)
-    module.say(f"held-out loss {loss:.4f} nats a character, over {(data.test[:, 1:] != PAD).sum():,} characters")
+    module.say(f"held-out loss {loss:.4f} nats a character, over {row['characters']:,} characters")
     prompt = text.prompt or ("\n" if "\n" in data.chars else data.chars[0])
     module.say(continue_text(model, data, prompt, 500, torch.Generator().manual_seed(config.seed)))
-    if not args.no_record: module.say(f"checkpoint in {checkpoint}")
+    if args.no_record: return
+    row |= dict(loss=f"{loss:.6f}", seconds=f"{state['seconds']:.6f}",
+                finished=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(state["saved"])))
+    module.append_row(table, row)
+    module.say(f"row in {table}, checkpoint in {checkpoint}")
 
 def main(argv=None):
     ap = parser(__doc__)
@@ -124,13 +143,13 @@ def main(argv=None):
     ap.add_argument("--prompt", metavar="TEXT", help="what the 500 characters at the end go on from")
     args, others = ap.parse_known_args(argv)
     module = load(args.script)
-    module.batches = windows
     if args.text is None:
         if args.block_size is not None or args.prompt is not None: fail("--block-size and --prompt go with --text")
         return train_names(module, others)
     if args.block_size is None: args.block_size = 64
     if args.prompt is None: args.prompt = ""
     if not 1 <= args.block_size < 2**20: fail(f"--block-size {args.block_size} is out of range")
+    module.batches = windows
     module.run = functools.partial(train_text, module, args)  # main() reads the command line and words failures
     module.main(others)
 

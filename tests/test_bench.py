@@ -1,5 +1,5 @@
 """results/bench.py: one table of what a step costs. Times are not tested, what they are made of is."""
-import math, re, sys, types
+import math, re, shutil, sys
 
 import pytest, torch
 
@@ -11,26 +11,36 @@ import bench, scripts as tools
 
 @pytest.fixture
 def module(names, monkeypatch):
-    """train-2.py, whose data is a small file; and nothing but it is found."""
-    module = tools.load("train-2.py")
-    load_data = module.load_data
+    """train-2.py, whose data is a small file; nothing is found but it and a script that has a variant, too."""
+    root, load = names.parent / "project", tools.load
+    root.mkdir()
+    for name in ("train-2.py", tools.BIGRAM): shutil.copy(ROOT / name, root)
 
-    def small(file, config, device, save):
-        assert not save, "it writes no file"
-        return load_data(str(names), config, device)
+    def load_small(script):
+        module = load(script)
+        load_data = module.load_data
 
-    module.load_data = small
-    monkeypatch.setattr(tools, "load", lambda script: module)
-    monkeypatch.setattr(tools, "ROOT", types.SimpleNamespace(glob=lambda _: [ROOT / "train-2.py"]))
-    return module
+        def small(file, config, device, save):
+            assert not save, "it writes no file"
+            return load_data(str(names), config, device)
+
+        module.load_data = small
+        return module
+
+    monkeypatch.setattr(tools, "load", load_small)
+    monkeypatch.setattr(tools, "ROOT", root)
+    return tools.load("train-2.py")
 
 
 def subject(module, preset=None):
     config = module.Config()
-    return bench.Subject("x", module, preset, 1, module.load_data(None, config, "cpu", save=False))
+    target = tools.Target("x", module, preset, module.PRESETS[preset]["knobs"] if preset else {})
+    return bench.Subject(target, 1, module.load_data(None, config, "cpu", save=False))
 
 
 def test_one_table_of_every_script_and_preset_at_every_number_of_threads(module, capsys, monkeypatch):
+    """And of no variant: train-2.py without padding, or the other script without layers."""
+    assert len(tools.targets()) == len(tools.targets(variants=False)) + 2
     asked = []
     monkeypatch.setattr(torch, "set_num_threads", asked.append)
     bench.main(["--turns", "2", "--steps", "2", "--threads", "1", "2"])
@@ -38,7 +48,7 @@ def test_one_table_of_every_script_and_preset_at_every_number_of_threads(module,
     out, err = capsys.readouterr()
     header, *lines, last = out.splitlines()
     assert err == "" and header.split()[:3] == ["script", "threads", "ms/step"] and "GFLOP/s at 2 threads" in last
-    names = ["train-2.py", *(f"train-2.py --preset {preset}" for preset in module.PRESETS)]
+    names = [tools.BIGRAM, "train-2.py", *(f"train-2.py --preset {preset}" for preset in module.PRESETS)]
     assert [re.split("  +", line)[:2] for line in lines] == [[name, threads] for name in names for threads in "12"]
     for line in lines:
         ms, *shares, per_name, per_token, floor, ratio = re.split("  +", line)[2:]
@@ -108,7 +118,8 @@ def test_the_rate_is_a_number():
 
 
 @pytest.mark.parametrize("argv", (["--turns", "0"], ["--steps", "x"], ["--threads", "0"], ["--threads", "5000"],
-                                  ["--only", "train-9.py"]))
+                                  ["--only", "train-9.py"], ["--only", "results/stream.py"],
+                                  ["--only", "train-2-2head-4layer.py --n-layer 0"]))
 def test_wrong_use_is_one_line(module, capsys, argv):
     with pytest.raises(SystemExit) as stop:
         bench.main(argv)

@@ -139,7 +139,8 @@ def test_labels_and_ancestry(step):
     config, *_, builds_on = CHAIN[step.name]
     assert (module.CONFIG, module.BUILDS_ON) == (config, builds_on)
     assert module.CHANGES == (() if step.name in ("train-2-baseline.py", "train-2-double-embd.py") else ("Model",))
-    assert list(module.PRESETS) == (["64x4", "dropout", "20k", "final"] if step.name == "train-2.py" else [])
+    presets = ["64x4", "dropout", "20k", "final", "fast", "best"]
+    assert list(module.PRESETS) == (presets if step.name == "train-2.py" else [])
 
 
 def test_labels_are_distinct(scripts):

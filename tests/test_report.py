@@ -1,5 +1,5 @@
 """results/report.py: what it takes from the table, what it puts in the README, and how it refuses."""
-import csv, functools, hashlib, itertools, json, math, re, shutil, struct, subprocess, sys
+import csv, functools, hashlib, itertools, json, math, random, re, shutil, struct, subprocess, sys
 
 import pytest
 
@@ -7,10 +7,10 @@ import common
 from common import COLUMNS, ROOT, one_error
 
 sys.path.insert(0, str(ROOT / "results"))
-import report
+import report, stats
 
-BASE, WIDE, HEADS, MLP, LAST = ("train-2-baseline.py", "train-2-double-embd.py", "train-2-2head.py",
-                                "train-2-2head-4layer-mlp.py", "train-2.py")
+BASE, WIDE, HEADS, LAYERS, MLP, LN, ROPE, LAST = common.CHAIN
+STREAM, BIGRAM = "results/stream.py", "train-2-2head-4layer.py --n-layer 0"
 README = "# Title\n\n" + "".join(f"{name}:\n\n<!-- {name}:begin -->\n<!-- {name}:end -->\n\n" for name in report.BLOCKS)
 
 draw, diff, diffs = report.draw, report.diff, {}
@@ -38,7 +38,8 @@ class Repo:
             "test": f"{test:.6f}", "test_from_2nd": f"{test - 0.2:.6f}", "seconds": 9.0, "ms_per_step": 1.5,
             "device": "cpu (Some Chip)", "threads": 1,
             "torch": "2.0", "source": step.source, "finished": "2026-01-02T03:04:05Z", "samples": '["ann", "bo"]',
-            "settings": json.dumps(step.settings | {"seed": seed})} | changes
+            "settings": json.dumps(step.settings | {"seed": seed}),
+            "overrides": "n_layer=0" if key == BIGRAM else ""} | changes
         self.rows.append(row)
         self.save()
 
@@ -61,6 +62,11 @@ class Repo:
     def block(self, name, *tables):
         """A block as the table gives it."""
         return report.BLOCKS[name](report.gather(tables or [self.table], self.root)[0])
+
+    def blocks(self):
+        """Every block as the table gives it, by name."""
+        steps, _ = report.gather([self.table], self.root)
+        return {name: block(steps) for name, block in report.BLOCKS.items()}
 
     def cells(self, label, block="comparison"):
         """The row of a table in the README, by its column."""
@@ -106,16 +112,20 @@ def edit(path, old, new):
 # --- Steps ---
 def test_order_of_the_real_scripts():
     keys = list(report.find_steps(ROOT))
-    own = [key for key in keys if key.split()[0] not in common.CHAIN]  # a user's steps stand between ours
-    assert [key for key in keys if key not in own] == [*common.CHAIN, *(f"{LAST} --preset {name}" for name in (
-        "64x4", "dropout", "20k", "final"))]
+    own = [key for key in keys if not {*key.split()[:2]} & {*common.CHAIN}]  # a user's steps stand between ours
+    first, *rest = common.CHAIN
+    assert [key for key in keys if key not in own] == [
+        BIGRAM, first, f"{STREAM} {first}", *rest, f"{STREAM} {LAST}",
+        *(f"{LAST} --preset {name}" for name in ("64x4", "fast", "dropout", "20k", "final", "best"))]
 
 
 def test_published_figures_are_of_steps_that_exist():
-    rows = report.read_csv(ROOT / "results" / "published.csv", ["script", "preset", "train", "test"], {})
+    rows = report.read_csv(ROOT / "results" / "published.csv", report.PUBLISHED, {})
     assert {report.key_of(row) for row in rows} <= report.find_steps(ROOT).keys()
     assert len(rows) == 12
     assert all(float(row["train"]) > 1 and float(row["test"]) > 1 for row in rows)
+    exact = {report.key_of(row): float(row["exact"]) for row in rows if row["exact"]}
+    assert exact.keys() == {*common.CHAIN, f"{LAST} --preset final"} and min(exact.values()) > 1
 
 
 def test_a_copied_script_appears_in_its_place(repo):
@@ -144,7 +154,7 @@ def test_shorter_branch_first(repo):
     shutil.copy(repo.root / WIDE, repo.root / "train-2-z.py")
     edit(repo.root / "train-2-a.py", f'BUILDS_ON = "{BASE}"', f'BUILDS_ON = "{WIDE}"')
     order = list(report.find_steps(repo.root))
-    assert order[:5] == [BASE, "train-2-z.py", WIDE, "train-2-a.py", HEADS]
+    assert order[:7] == [BIGRAM, BASE, f"{STREAM} {BASE}", "train-2-z.py", WIDE, "train-2-a.py", HEADS]
 
 
 def test_circles_and_loose_ends(repo):
@@ -283,12 +293,12 @@ def test_an_empty_table_leaves_the_published_figures(repo, drawing, text):
     assert (status, stderr) == (0, "")
     assert repo.cells("baseline") == {
         "step": f"[baseline]({BASE})", "parameters": "–", "seeds": "0", "train": "–", "test": "–",
-        "test from 2nd": "–", "published test": "2.35", "change in test": "–"}
+        "test from 2nd": "–", "published test": "2.35<br>exact 2.351", "change in test": "–"}
     assert repo.main("--check")[0] == 0
 
 
 def test_no_scaling_without_rows_or_published_figures(repo):
-    (repo.root / "results" / "published.csv").write_text("script,preset,train,test\n")
+    (repo.root / "results" / "published.csv").write_text(",".join(report.PUBLISHED) + "\n")
     assert repo.block("scaling") == ""
     repo.row(f"{LAST} --preset 20k")
     assert repo.cells("+ 20k steps", "scaling")["parameters"] == "12,345"
@@ -351,7 +361,7 @@ def test_tables_that_are_none(repo):
 @pytest.mark.parametrize("df, t", [(1, 12.7062), (2, 4.3027), (3, 3.1824), (4, 2.7764), (9, 2.2622), (30, 2.0423),
                                    (1000, 1.9623)])
 def test_t_quantiles(df, t):
-    assert report.t_quantile(df) == pytest.approx(t, abs=6e-5)
+    assert stats.t_quantile(df) == pytest.approx(t, abs=6e-5)
 
 
 def test_paired_interval_by_hand(repo):
@@ -430,6 +440,317 @@ def test_the_diff_makes_one_script_of_the_other(repo):
             assert len(lines) - len(marked) == len(others) - sum(line[:1] == "+-"[sign == "+"] for line in text)
 
 
+# --- Variants: the bigram, and training without padding ---
+def labels(text):
+    """The steps of a table, in its order."""
+    return re.findall(r"^\| \[(.*?)\]", text, flags=re.M)
+
+
+def test_the_bigram_stands_first_when_it_is_recorded(repo):
+    repo.row(BASE, test=2.3)
+    assert labels(repo.block("comparison")) == [config for config, *_ in common.CHAIN.values()]
+    repo.row(BIGRAM, test=2.45, samples='["bibi"]')
+    assert labels(repo.block("comparison")) == ["bigram", *(config for config, *_ in common.CHAIN.values())]
+    cells = repo.cells("bigram")
+    assert (cells["test"], cells["published test"], cells["change in test"]) == ("2.4500", "–", "–")
+    assert cells["step"] == f"[bigram]({LAYERS})"
+    assert repo.cells("4 layers")["test"] == "–" and repo.cells("baseline")["change in test"] == "–"
+    blocks = repo.blocks()
+    assert not any("[bigram]" in text or "bibi" in text for name, text in blocks.items() if name != "comparison")
+    assert blocks["chain"].count("<details>") == 8
+
+
+@pytest.mark.parametrize("overrides", ("n_layer=1", "n_layer=0 steps=7"))
+def test_a_row_with_other_overrides_is_not_the_bigrams(repo, overrides):
+    repo.row(BIGRAM, test=1.0, overrides=overrides)
+    assert "bigram" not in labels(repo.block("comparison"))
+    assert "other settings" in repo.main("--all")[1]
+
+
+def test_streamed_rows_stand_in_their_own_block_only(repo):
+    assert repo.block("streams") == "No run is recorded yet."
+    before = repo.blocks()
+    key = f"{STREAM} {BASE}"
+    for seed, test in enumerate((2.2, 2.3, 2.25)): repo.row(key, seed, test)
+    now = repo.blocks()
+    assert {name for name in before if now[name] != before[name]} == {"streams", "runs", "padding"}
+    assert labels(repo.block("streams")) == ["baseline, stream"]
+    assert repo.cells("baseline, stream", "streams")["change in test"] == "–"  # nothing to pair it with
+    for seed, test in enumerate((2.4, 2.4, 2.4)): repo.row(BASE, seed, test)
+    # The changes are -0.2, -0.1 and -0.15: mean -0.15, deviation 0.05, half the interval 4.3027 * 0.05 / sqrt(3).
+    cells = repo.cells("baseline, stream", "streams")
+    assert cells["change in test"] == "−0.1500<br>−0.2742 to −0.0258<br>vs baseline"
+    assert (cells["test"], cells["seeds"]) == ("2.2500<br>±0.0500", "3") and "†" not in repo.block("streams")
+    assert repo.cells("baseline")["test"] == "2.4000<br>±0.0000"
+
+
+@pytest.mark.parametrize("source", ("another", common.load(BASE).source_hash()))
+def test_a_streamed_row_of_another_source_is_stale(repo, source):
+    """Also that of the script alone, which does not cover the windows."""
+    repo.row(BASE, test=2.4)
+    repo.row(f"{STREAM} {BASE}", test=2.3)
+    assert "†" not in repo.block("streams")
+    repo.rows[1]["source"] = source
+    repo.save()
+    cells = repo.cells("baseline, stream", "streams")
+    assert cells["step"].endswith("†") and "†" in cells["change in test"] and "\n† " in repo.block("streams")
+    assert "†" not in repo.block("comparison")
+
+
+def test_a_streamed_row_with_other_settings_is_left_out(repo):
+    repo.row(f"{STREAM} {BASE}", test=1.0, overrides="steps=7")
+    assert repo.block("streams") == "No run is recorded yet."
+    assert "other settings" in repo.main("--all")[1]
+
+
+# --- Tuning, sizes, the walkthrough, samples ---
+def candidate(repo, test_from_2nd, seed=0, **knobs):
+    """A row as a run with --validate writes it."""
+    knobs = dict(validate=True, eval_interval=4000) | knobs
+    key = f"{LAST} --preset 64x4"
+    settings = real_steps()[key].settings | knobs | {"seed": seed}
+    overrides = " ".join(f"{name}={value}" for name, value in sorted(knobs.items()) if value != "")
+    repo.row(key, seed, test_from_2nd + 0.2, overrides=overrides, settings=json.dumps(settings),
+             steps=settings["steps"])
+    return repo.rows.pop()
+
+
+def test_tuning(repo):
+    """One line a choice of knobs: means over its seeds, the best first."""
+    assert repo.block("tuning") == "No candidate is recorded yet."
+    rows = [candidate(repo, 1.9, 0, learning_rate=0.002), candidate(repo, 1.86, 0, learning_rate=0.004, steps=4000),
+            candidate(repo, 1.7, 1, learning_rate=0.002), candidate(repo, 1.81, 0, batch_size=64, steps=3000)]
+    repo.save(repo.root / "results" / "tuning.csv", rows)
+    lines = [line.strip("| ").split(" | ") for line in repo.block("tuning").splitlines()][2:]
+    assert lines == [["`learning_rate=0.002`", "160,000", "2", "1.9000", "2.0000", "1.8000"],
+                     ["`batch_size=64 steps=3000`", "192,000", "1", "1.9100", "2.0100", "1.8100"],
+                     ["`learning_rate=0.004 steps=4000`", "128,000", "1", "1.9600", "2.0600", "1.8600"]]
+    assert repo.cells("64x4", "scaling")["seeds"] == "0"  # it is no run of the preset
+
+
+def test_tuning_on_the_test_split_is_refused(repo):
+    repo.row(LAST)
+    assert repo.main()[0] == 0
+    rows = [candidate(repo, 1.9), candidate(repo, 1.8, validate=False)]
+    repo.save(repo.root / "results" / "tuning.csv", rows)
+    repo.row(LAST, 1)  # the README would be another
+    for argv in [], ["--check"]: assert "tuning.csv" in (line := repo.refuses(*argv)) and "validate" in line
+
+
+def test_a_broken_row_of_tuning_is_named(repo):
+    repo.save(repo.root / "results" / "tuning.csv", [candidate(repo, 1.9), candidate(repo, 1.9) | {"test": "?"}])
+    assert "tuning.csv, line 3, test" in repo.refuses()
+
+
+def test_architecture_adds_up(repo):
+    lines = [line.strip("| ").split(" | ") for line in repo.block("architecture").splitlines()]
+    figures = {name: [int(value.replace(",", "")) for value in values] for name, *values in lines[2:]}
+    assert figures.pop("parameters: all") == [52_252, 202_780]
+    shape = [figures.pop(name) for name in ("n_embd", "heads", "head_size", "layers")]
+    assert shape == [[32, 64], [2, 4], [16, 16], [4, 4]]
+    assert len(figures) == 5 and all(name.startswith("parameters: ") for name in figures)
+    assert [sum(column) for column in zip(*figures.values())] == [52_252, 202_780]
+    # by hand: of each of 4 layers, q, k, v without a bias and a projection with one; of the head, 28 rows and biases
+    assert figures["parameters: attention"] == [4 * (4 * n * n + n) for n in (32, 64)]
+    assert figures["parameters: MLP"] == [4 * (8 * n * n + 5 * n) for n in (32, 64)]
+    assert figures["parameters: LayerNorm"] == [4 * 2 * 2 * n for n in (32, 64)]
+    assert figures["parameters: token embedding"] == [28 * n for n in (32, 64)]
+    assert figures["parameters: head"] == [28 * n + 28 for n in (32, 64)]
+
+
+def walk(repo, seed, test, **changes):
+    repo.row(ROPE, seed, test, **dict(script=report.WALKTHROUGH, config="learned positions", builds_on=ROPE,
+                                      source="of the made script") | changes)
+
+
+def test_the_walkthroughs_step_where_its_script_is_absent(repo):
+    assert repo.block("walkthrough") == "No run is recorded yet."
+    walk(repo, 0, 2.1)
+    assert repo.block("walkthrough") == "No run is recorded yet."  # nothing to pair it with
+    repo.row(ROPE, 0, 2.05)
+    one = repo.block("walkthrough")
+    assert "Against + RoPE, learned positions " in one and "+0.0500 (no interval; 1 seed)" in one and "2.1000" in one
+    walk(repo, 1, 2.2), repo.row(ROPE, 1, 2.16)
+    # The changes are 0.05 and 0.04: mean 0.045, half the interval 12.7062 * 0.005.
+    text = repo.block("walkthrough")
+    assert "+0.0450 (95% interval −0.0185 to +0.1085, not distinguishable from zero; 2 seeds)" in text
+    assert text.endswith("2.1500.")
+    walk(repo, 2, 1.0, overrides="steps=7"), walk(repo, 3, 1.0, device="cuda (x)")
+    walk(repo, 4, 1.0, data_hash="0" * 12)
+    walk(repo, 5, 1.0, source="an older one", finished="2025-01-01T00:00:00Z")
+    for seed in range(2, 6): repo.row(ROPE, seed, 2.0)
+    assert repo.block("walkthrough") == text
+    assert report.WALKTHROUGH not in repo.block("comparison") and "learned" not in repo.block("chain")
+
+
+def test_the_walkthroughs_step_where_its_script_is_there(repo):
+    """Then it is a step as any other, whose present source counts."""
+    path = repo.root / report.WALKTHROUGH
+    shutil.copy(repo.root / LN, path)
+    edit(path, 'CONFIG = "+ LayerNorm"', 'CONFIG = "learned positions"')
+    edit(path, f'BUILDS_ON = "{MLP}"', f'BUILDS_ON = "{ROPE}"')
+    repo.row(ROPE, 0, 2.05)
+    assert repo.block("walkthrough") == "No run is recorded yet."
+    repo.row(report.WALKTHROUGH, 0, 2.0)
+    assert "−0.0500 (no interval; 1 seed)" in repo.block("walkthrough")
+    shown = labels(repo.block("comparison"))
+    assert shown[shown.index("+ RoPE") + 1] == "learned positions"
+
+
+def generated(repo, *rows):
+    lines = ["script,preset,seed,source,names,new,repeated", *(",".join(map(str, row)) for row in rows)]
+    (repo.root / "results" / "generated.csv").write_text("\n".join(lines) + "\n")
+
+
+def test_samples_say_how_many_names_are_new(repo):
+    repo.row(LAST, samples='["anna"]')
+    repo.row(f"{LAST} --preset final", samples='["zoe"]')
+    source = real_steps()[LAST].source
+    generated(repo, (LAST, "", 0, source, 1000, 700, 3), (LAST, "", 1, source, 1000, 801, 0),
+              (LAST, "final", 0, "another", 1000, 1, 0), ("train-2-gone.py", "", 0, "gone", 10, 10, 0))
+    last, final = repo.block("samples").splitlines()
+    assert last.startswith("- **+ GELU**: anna<br>") and "75.0% are new" in last and final == "- **final**: zoe"
+    assert re.findall(r"[\d,]+\d", last.split("<br>")[1]) == ["2,000", "1,000", "75"]  # 1,501 of 2,000 in all
+    status, stdout, _ = repo.main()
+    assert status == 0 and "note: generated.csv" in stdout and f"{LAST} --preset final" in stdout
+    generated(repo, (LAST, "final", 3, source, 1, 1, 0))
+    last, final = repo.block("samples").splitlines()
+    assert last == "- **+ GELU**: anna" and "zoe<br>" in final and "100.0% are new" in final
+    generated(repo, (LAST, "", 0, source, "many", 1, 0))
+    assert "generated.csv, line 2, names" in repo.refuses()
+
+
+# --- Findings ---
+T = {2: 12.706205, 3: 4.302653, 4: 3.182446}  # Student's t for 95%, by the number of seeds
+PRESET = {name: f"{LAST} --preset {name}" for name in ("64x4", "dropout", "20k", "final", "fast", "best")}
+STREAMED = {script: f"{STREAM} {script}" for script in (BASE, LAST)}
+ALL = [*common.CHAIN, *PRESET.values(), *STREAMED.values()]
+CHANGES = {  # finding: what it compares with what, in which loss
+    "heads": [(HEADS, BASE, "test"), (HEADS, WIDE, "test")],
+    "depth": [(LAYERS, HEADS, "test"), (WIDE, BASE, "test")],
+    "mlp": [(MLP, LAYERS, loss) for loss in ("test", "train", "gap")],
+    "layernorm": [(LN, MLP, "test")], "rope": [(ROPE, LN, "test")], "gelu": [(LAST, ROPE, "test")],
+    "width": [(PRESET["64x4"], LAST, loss) for loss in ("test", "train", "gap")],
+    "dropout": [(PRESET["dropout"], PRESET["64x4"], loss) for loss in ("test", "gap")],
+    "longer": [(PRESET["20k"], PRESET[base], "test") for base in ("dropout", "64x4")],
+    "recipe": [(PRESET["final"], PRESET["20k"], "test")],
+    "own": [(PRESET["best"], PRESET["final"], "test")],
+    "padding": [(STREAMED[BASE], BASE, "test"), (STREAMED[LAST], LAST, "test"), (LAST, BASE, "test")],
+    "unseen": []}
+
+
+def record(repo, seeds, keys=ALL, spread=0.05):
+    """Made-up losses of every step, {key: [row of each seed]}; the four losses have nothing to do with one another."""
+    rng, made = random.Random(3), {}
+    for key in keys:
+        level, made[key] = rng.uniform(1.8, 2.4), []
+        for seed in range(seeds):
+            row = {name: round(level + shift + rng.uniform(-spread, spread), 6) for name, shift in
+                   dict(test=0, train=-0.1, test_from_2nd=-0.2, test_unseen=0.03).items()}
+            made[key].append(row | {"seconds": round(rng.uniform(50, 90), 6)})
+            repo.row(key, seed, **made[key][-1])
+    return made
+
+
+def signed(value, digits=4):
+    return f"{value:+.{digits}f}".replace("-", "−")
+
+
+def by_hand(values):
+    """Mean, and half the width of its 95% interval, from the definitions."""
+    mean = sum(values) / len(values)
+    deviation = math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))
+    return mean, T[len(values)] * deviation / math.sqrt(len(values))
+
+
+def loss_of(row, name):
+    return row["test"] - row["train"] if name == "gap" else row[name]
+
+
+def change_by_hand(made, key, base, loss):
+    """The mean change and the ends of its interval, as the README prints them; and whether it may be zero."""
+    mean, half = by_hand([loss_of(a, loss) - loss_of(b, loss) for a, b in zip(made[key], made[base], strict=True)])
+    return [signed(mean), signed(mean - half), signed(mean + half)], mean - half <= 0 <= mean + half
+
+
+def figures(text):
+    return re.findall(r"[+−]?\d+\.\d+", text)
+
+
+def published_change(key, base, column, digits):
+    with open(ROOT / "results" / "published.csv", newline="") as file:
+        rows = {report.key_of(row): row for row in csv.DictReader(file)}
+    return signed(float(rows[key][column]) - float(rows[base][column]), digits)
+
+
+def test_every_finding_is_known_here():
+    assert CHANGES.keys() == report.FINDINGS.keys()
+
+
+@pytest.mark.parametrize("spread", (0.05, 0.0005))
+@pytest.mark.parametrize("name", CHANGES)
+def test_the_figures_of_a_finding(repo, name, spread):
+    made, text = record(repo, 3, spread=spread), repo.block(name)
+    changes = [change_by_hand(made, *each) for each in CHANGES[name]]
+    expected = [figure for change, _ in changes for figure in change]
+    assert text.count("not distinguishable from zero") == sum(may_be_zero for _, may_be_zero in changes)
+    counted = len(changes)
+    if name in ("layernorm", "rope", "gelu"):
+        (key, base, _), = CHANGES[name]
+        expected += [published_change(key, base, "test", 2), published_change(key, base, "exact", 3)]
+    if name in ("recipe", "own"):
+        mean, half = by_hand([row["test_from_2nd"] for row in made[PRESET["final" if name == "recipe" else "fast"]]])
+        level = [f"{value:.4f}" for value in (mean, mean - half, mean + half)]
+        expected, counted = (expected + level + ["1.832"] if name == "recipe" else level + expected), counted + 1
+    if name == "own":
+        fast, final = (sum(row["seconds"] for row in made[PRESET[key]]) for key in ("fast", "final"))
+        assert f" {fast / final:.0%} of `final`" in text
+    if name == "unseen":
+        for key in BASE, LAST, PRESET["final"]:
+            mean, half = by_hand([row["test_unseen"] - row["test"] for row in made[key]])
+            expected += [signed(mean), f"{half:.4f}"]
+    assert figures(text) == expected
+    assert text.count("3 seeds") == counted and "†" not in text and text.endswith(".")
+
+
+def test_some_findings_may_be_zero_and_some_may_not(repo):
+    """So that the test above has seen both."""
+    made = record(repo, 3)
+    assert {change_by_hand(made, *each)[1] for changes in CHANGES.values() for each in changes} == {True, False}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_finding_of_one_seed_has_no_interval(repo, name):
+    made = record(repo, 1)
+    text = repo.block(name)
+    assert "interval" not in text and "±" not in text and "distinguishable" not in text and "3 seeds" not in text
+    for key, base, loss in CHANGES[name]:
+        assert f"{signed(loss_of(made[key][0], loss) - loss_of(made[base][0], loss))} (1 seed)" in text
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_finding_that_is_not_recorded_says_so(repo, name):
+    """With no row at all, and when any one of the steps that it is about lacks them."""
+    assert re.fullmatch(r"No figures yet: .+ is not recorded\.", repo.block(name))
+    needed = {key for key, base, _ in CHANGES[name] for key in (key, base)}
+    needed |= {"own": {PRESET["fast"]}, "unseen": {BASE, LAST, PRESET["final"]}}.get(name, set())
+    record(repo, 2, sorted(needed, key=ALL.index))
+    rows = repo.rows
+    assert "No figures" not in repo.block(name)  # nothing else is needed
+    for key in needed:
+        repo.rows = [row for row in rows if report.key_of(row) != key]
+        repo.save()
+        assert repo.block(name) == f"No figures yet: {key} is not recorded."
+
+
+def test_a_finding_from_a_stale_row_is_marked(repo):
+    record(repo, 2)
+    row = next(row for row in repo.rows if report.key_of(row) == LAYERS)
+    row["source"] = "another"
+    repo.save()
+    assert " †" in repo.block("depth") and "†" not in repo.block("gelu")
+
+
 # --- Plots ---
 def curve(repo, script, seed, *points):
     name = f"{script[:-3]}-seed{seed}.csv"
@@ -468,6 +789,44 @@ def test_plots(repo, drawing):
     assert repo.main()[0] == 0
     assert (repo.root / "results" / "ablation.png").read_bytes() != first["ablation.png"]
     assert list(repo.root.rglob("*.tmp")) == []
+
+
+def test_pictures_of_what_dissect_wrote(repo, drawing):
+    """Drawn where the files are there and of the present source; of another one, a note says so."""
+    results, final = repo.root / "results", f"{LAST} --preset final"
+    pictures = results / "by-position.png", results / "attention.png"
+    repo.row(final)
+
+    def write(file, *rows):
+        lines = [",".join(report.DISSECTED[file]), *(",".join(map(str, row)) for row in rows)]
+        (results / file).write_text("\n".join(lines) + "\n")
+
+    def dissect(source):
+        pairs = [(query, key) for query in range(3) for key in range(query + 1)]
+        write("by-position.csv", *((LAST, "final", seed, source, at, 9, 2.5 - at / 9)
+                                   for seed in (0, 1) for at in (1, 2)))
+        write("attention.csv", *((LAST, "final", 0, source, "bo", layer, head, query, key, 1 / (query + 1))
+                                 for layer in (1, 2) for head in (1, 2) for query, key in pairs))
+
+    assert repo.main()[0] == 0 and not any(path.exists() for path in pictures)
+    dissect("another")
+    status, stdout, _ = repo.main()
+    assert status == 0 and not any(path.exists() for path in pictures) and stdout.count("note: ") == 3  # and no curve
+    dissect(real_steps()[final].source)
+    status, stdout, stderr = repo.main()
+    assert (status, stderr, stdout.count("note: ")) == (0, "", 1)
+    first = [path.read_bytes() for path in pictures]
+    for blob in first:
+        width, height = struct.unpack(">II", blob[16:24])
+        assert blob.startswith(b"\x89PNG") and 1400 < width < 1800 and 300 < height < width
+    edit(results / "attention.csv", "2,2,0,0,1.0", "2,2,0,0,0.0")
+    assert repo.main()[0] == 0
+    assert [path.read_bytes() == blob for path, blob in zip(pictures, first)] == [True, False]
+
+
+def test_the_curve_against_time_is_a_mean_over_the_seeds():
+    curves = [[(0, 3.3), (500, 2.5), (1000, 2.2)], [(0, 3.4), (500, 2.7), (1000, 2.3), (1500, 2.0)]]
+    assert report.by_time(curves, 0.003) == [(1.5, 2.6), (3.0, 2.25)]
 
 
 def test_labels_are_kept_apart():

@@ -1,5 +1,5 @@
 """results/reproduce.py: what it finds to do, and that failures, interruptions and Ctrl-C lose nothing."""
-import csv, hashlib, os, re, select, shutil, signal, subprocess, sys
+import csv, hashlib, json, os, re, select, shutil, signal, subprocess, sys
 
 import pytest
 
@@ -49,6 +49,8 @@ def project(tmp_path, monkeypatch):
     (tmp_path / "results").mkdir()
     monkeypatch.setattr(tools, "ROOT", tmp_path)
     monkeypatch.setattr(reproduce, "ROOT", tmp_path)
+    monkeypatch.setattr(tools, "STREAMED", ())  # the variants have tests of their own
+    monkeypatch.setattr(tools, "BIGRAM", "")
 
     def add(name, behaviour="pass"):
         (tmp_path / name).write_text(STUB.replace("BEHAVIOUR", behaviour))
@@ -199,7 +201,7 @@ def test_other_data_than_the_comparisons_is_refused_before_any_run(project, caps
 @pytest.mark.parametrize("number", (signal.SIGINT, signal.SIGTERM))
 def test_ctrl_c_ends_all_children_once_and_the_rest_is_left(project, number):
     """The children say that they are ready through a pipe, then wait for a signal and note which one it was."""
-    project("train-2.py", """import signal
+    project("train-2-a.py", """import signal
     signal.pthread_sigmask(signal.SIG_BLOCK, waited := {signal.SIGTERM, signal.SIGINT})
     open(ROOT / "pipe", "w").write("r")
     open(ROOT / "ended", "a").write(signal.sigwait(waited).name + " ")
@@ -224,15 +226,21 @@ def test_ctrl_c_ends_all_children_once_and_the_rest_is_left(project, number):
     assert out.count("started") == 2 and not project.table.exists()
 
 
-def test_with_a_real_script(project, names, capsys):
-    """Its rows are recognised, and its checkpoints: without the row, the run is resumed rather than repeated."""
+def add_real(project, names, *scripts):
+    """Copies of real scripts, to whom a small file is names.txt and four steps are the default."""
     sha = hashlib.sha256(names.read_bytes()).hexdigest()
     (project.root / "data").mkdir()
     shutil.copy(names, project.root / "data" / "names.txt")
-    text = (ROOT / "train-2-baseline.py").read_text("utf-8").replace("knob(5000,", "knob(4,")
-    text, changed = re.subn('(?m)^SHA256 = .*', f'SHA256 = "{sha}"', text)
-    (project.root / "train-2-baseline.py").write_text(text, "utf-8")
-    assert changed == 1
+    for script in scripts:
+        text = (ROOT / script).read_text("utf-8").replace("knob(5000,", "knob(4,")
+        text, changed = re.subn('(?m)^SHA256 = .*', f'SHA256 = "{sha}"', text)
+        (project.root / script).write_text(text, "utf-8")
+        assert changed == 1
+
+
+def test_with_a_real_script(project, names, capsys):
+    """Its rows are recognised, and its checkpoints: without the row, the run is resumed rather than repeated."""
+    add_real(project, names, "train-2-baseline.py")
     reproduce.main([])
     row, = read_table(project.table)
     assert (row["steps"], row["data"], row["overrides"]) == ("4", "names.txt", "")
@@ -240,3 +248,94 @@ def test_with_a_real_script(project, names, capsys):
     project.table.unlink()
     reproduce.main([])
     assert "--resume" in capsys.readouterr().out and read_table(project.table) == [row]
+
+
+# --- Variants ---
+BASE, LAYERS, LAST = "train-2-baseline.py", "train-2-2head-4layer.py", "train-2.py"
+BIGRAM = f"{LAYERS} --n-layer 0"
+STREAMS = [f"results/stream.py {name}" for name in (BASE, LAST)]
+
+
+@pytest.fixture
+def variants(project, names, monkeypatch):
+    """The project with real scripts that have variants; runs would be short, and on a small file."""
+    monkeypatch.undo()  # the variants are those of the repository again
+    monkeypatch.setattr(tools, "ROOT", project.root)
+    monkeypatch.setattr(reproduce, "ROOT", project.root)
+    monkeypatch.chdir(project.root)  # stream.py looks for a script where it is called, first
+    add_real(project, names, BASE, "train-2-2head.py", LAYERS, LAST)
+    for name in ("stream.py", "scripts.py"): shutil.copy(ROOT / "results" / name, project.root / "results")
+    return project
+
+
+def names_of(plan):
+    return sorted(line.removesuffix(" --device cpu").rpartition(" --seed ")[0] for line in plan)
+
+
+def test_the_plan_holds_the_variants(variants, capsys):
+    presets = [f"{LAST} --preset {name}" for name in tools.load(LAST).PRESETS]
+    plan = planned(capsys, "--seeds", "2")
+    expected = [BASE, "train-2-2head.py", LAYERS, LAST, *presets, BIGRAM, *STREAMS]
+    assert names_of(plan) == sorted(expected * 2)
+    assert f"{BIGRAM} --seed 1 --device cpu" in plan and f"{STREAMS[1]} --seed 1 --device cpu" in plan
+
+
+@pytest.mark.parametrize("only, chosen", (
+    ("results/stream.py", STREAMS), (STREAMS[1], STREAMS[1:]), (LAYERS, [LAYERS, BIGRAM]), (BIGRAM, [BIGRAM]),
+    ("train-2-2head.py", ["train-2-2head.py"]), (BASE, [BASE])))
+def test_only_takes_a_variant_or_a_script_with_its_own(variants, capsys, only, chosen):
+    assert names_of(planned(capsys, "--only", only)) == sorted(chosen)
+
+
+def test_only_the_last_script_takes_its_presets_and_no_stream(variants, capsys):
+    chosen = names_of(planned(capsys, "--only", LAST))
+    assert len(chosen) == 1 + len(tools.load(LAST).PRESETS) and all(name.startswith(LAST) for name in chosen)
+
+
+@pytest.mark.parametrize("only", ("results/stream.py train-2-2head.py", f"{LAYERS} --n-layer 1", "stream.py"))
+def test_only_a_variant_that_is_none(variants, capsys, only):
+    with pytest.raises(SystemExit) as stop:
+        reproduce.main(["--only", only, "--dry-run"])
+    assert stop.value.code == 2 and only in one_error(capsys.readouterr().err)
+
+
+def test_variants_are_run_and_recognised_as_done(variants, capsys):
+    """With the settings of their rows, which are no preset's and no script's; their padded steps are not done then."""
+    options = "--only", STREAMS[0], "--only", BIGRAM
+    reproduce.main([*options, "--jobs", "2"])
+    rows = {row["config"]: row for row in read_table(variants.table)}
+    assert rows.keys() == {"4 layers", "baseline, stream"}
+    streamed, layerless = rows["baseline, stream"], rows["4 layers"]
+    assert (streamed["script"], streamed["preset"], streamed["overrides"]) == (BASE, "stream", "")
+    assert (streamed["builds_on"], json.loads(streamed["settings"])["batch_size"]) == (BASE, 14)
+    assert (layerless["script"], layerless["preset"], layerless["overrides"]) == (LAYERS, "", "n_layer=0")
+    assert {row["data"] for row in (streamed, layerless)} == {"names.txt"}
+    assert planned(capsys, *options) == []
+    assert names_of(planned(capsys, "--only", BASE, "--only", LAYERS)) == [LAYERS, BASE]
+
+
+@pytest.mark.parametrize("changes", ({"n_layer": 1}, {"source": "other"}, {"preset": "stream"}))
+def test_a_row_of_other_settings_is_not_the_variants(variants, capsys, changes):
+    target, = tools.targets([BIGRAM])
+    row = dict(script=LAYERS, preset="", data_hash=target.module.SHA256[:12], seed=0, device="cpu (x)",
+               source=target.module.source_hash(), settings=vars(target.module.Config(n_layer=0)))
+
+    def save(row):
+        with open(variants.table, "w", newline="") as file:
+            csv.writer(file).writerows([row.keys(), (row | {"settings": json.dumps(row["settings"])}).values()])
+    save(row)
+    assert planned(capsys, "--only", BIGRAM) == []
+    save(row | changes if "n_layer" not in changes else row | {"settings": row["settings"] | changes})
+    assert names_of(planned(capsys, "--only", BIGRAM)) == [BIGRAM]
+
+
+def test_a_streamed_row_of_other_windows_is_not_done(variants, capsys):
+    """The hash of the script alone, which such rows had once, is not that of what was trained."""
+    target, = tools.targets([STREAMS[0]])
+    module, plain = target.module, tools.load(BASE)
+    row = dict(script=BASE, preset="stream", data_hash=plain.SHA256[:12], seed=0, device="cpu (x)",
+               settings=json.dumps(vars(plain.Config(batch_size=14))))
+    for source, left in (module.source_hash(), []), (plain.source_hash(), STREAMS[:1]):
+        with open(variants.table, "w", newline="") as file:
+            csv.writer(file).writerows([[*row, "source"], [*row.values(), source]])
+        assert names_of(planned(capsys, "--only", STREAMS[0])) == left

@@ -1,12 +1,12 @@
 """results/stream.py: windows of one stream in place of padded names, and of any text."""
-import math, os, re, signal, sys, types
+import csv, hashlib, json, math, os, re, signal, sys, types
 
 import pytest, torch
 
 from common import ROOT, SMALL, checkpoint, one_error, read_table, same
 
 sys.path.insert(0, str(ROOT / "results"))
-import stream
+import report, scripts as tools, stream
 
 SCRIPT = "train-2-2head-4layer-mlp-ln-rope.py"
 TEXT = "Das ist ein Text,\r\nder nicht endet – oder doch? ".replace("\r\n", "\n") * 12
@@ -82,14 +82,24 @@ def test_a_step_has_14_windows_of_16_targets(monkeypatch, names):
     assert shapes == [(14, 16)] * 3
 
 
+def test_the_source_of_a_streamed_row_covers_script_and_windows(monkeypatch):
+    """Otherwise a row made with other windows would pass for a present one."""
+    def source(script=SCRIPT): return stream.as_preset(tools.load(script)).source_hash()
+    before = source()
+    assert source() == before and source("train-2.py") != before != tools.load(SCRIPT).source_hash()
+    def windows(data, config, first_step=0): yield
+    monkeypatch.setattr(stream, "windows", windows)
+    assert source() != before
+
+
 # --- Names ---
 def test_a_run_is_recorded_as_a_preset_of_its_own(call, names, load):
     answer = call("--data", names)
     assert answer.status == 0 and answer.err == ""
     row, = read_table(answer.results / "results.csv")
     assert (row["script"], row["preset"], row["config"]) == (SCRIPT, "stream", "+ RoPE, stream")
-    assert row["builds_on"] == SCRIPT
-    assert "batch_size=8" in row["overrides"] and row["source"] == load(SCRIPT).source_hash()
+    assert row["builds_on"] == SCRIPT and row["source"] == stream.as_preset(tools.load(SCRIPT)).source_hash()
+    assert "batch_size=8" in row["overrides"]
     assert list((answer.results / "curves").iterdir())[0].name.startswith(SCRIPT.removesuffix(".py") + "-stream-")
     plain = call("--data", names, "--batch-size", 14)
     assert "batch_size" not in read_table(plain.results / "results.csv")[-1]["overrides"]
@@ -166,11 +176,24 @@ def test_the_held_out_loss_is_that_of_every_target(call, text, load):
     assert math.isclose(float(said[1]), sum(losses) / len(losses), abs_tol=1e-4) and int(said[2]) == len(losses)
 
 
-def test_it_writes_a_sample_and_a_checkpoint_but_no_row(call, text):
-    answer = call("--text", text, "--prompt", "nicht")
-    sample = answer.out.split("characters\n")[-1].split("\ncheckpoint in ")[0]
+def read_texts(results):
+    with open(results / "texts.csv", newline="", encoding="utf-8") as file:
+        header, *rows = csv.reader(file, strict=True)
+    assert header == report.TEXTS
+    return [dict(zip(header, row, strict=True)) for row in rows]
+
+
+def test_it_writes_a_sample_a_checkpoint_and_a_row_beside_the_table_of_names(call, text):
+    answer = call("--text", text, "--prompt", "nicht", "--block-size", 16)
+    sample = answer.out.split("characters\n")[-1].split("\nrow in ")[0]
     assert sample.startswith("nicht") and len(sample) == 505 and set(sample) <= set(TEXT)
-    assert [path.name for path in answer.results.iterdir()] == ["checkpoints"]
+    assert {path.name for path in answer.results.iterdir()} == {"checkpoints", "texts.csv"}
+    row, = read_texts(answer.results)
+    assert (row["script"], row["text"], row["block_size"], row["seed"]) == (SCRIPT, "text.txt", "16", "0")
+    assert row["text_hash"] == hashlib.sha256(text.read_bytes()).hexdigest()[:12]
+    said = re.search(r"held-out loss ([\d.]+) nats a character, over ([\d,]+) characters", answer.out)
+    assert f"{float(row['loss']):.4f}" == said[1] and row["characters"] == said[2].replace(",", "")
+    assert json.loads(row["settings"])["steps"] == 4
     assert checkpoint(answer.results)["script"] == f"stream.py {SCRIPT}"  # nothing that sample.py draws names from
     assert not call("--text", text, "--no-record", results="nowhere").results.exists()
 
@@ -210,10 +233,12 @@ def test_an_interrupted_text_run_goes_on_to_the_same_end(call, text, load, monke
     monkeypatch.setattr(stream, "load", real)
     resumed = call(*argv, "--resume")
     assert resumed.status == 0 and same(checkpoint(resumed.results)["model"], checkpoint(whole.results)["model"])
-    end, other = (run.out.split("held-out")[1].split("checkpoint")[0] for run in (resumed, whole))
+    end, other = (run.out.split("held-out")[1].split("\nrow in")[0] for run in (resumed, whole))
     assert end == other
+    once, (row,) = read_texts(resumed.results), read_texts(whole.results)
+    assert [r["loss"] for r in once] == [row["loss"]]
     again = call(*argv, "--resume", "--prompt", "doch")  # nothing left to train: it only draws
-    assert again.status == 0 and "\ndoch" in again.out
+    assert again.status == 0 and "\ndoch" in again.out and read_texts(resumed.results) == once  # no second row
     text.write_bytes(text.read_bytes() + b"x")
     assert "data_hash was" in one_error(call(*argv, "--resume").err)
     next((resumed.results / "checkpoints").iterdir()).write_bytes(b"x")
@@ -223,10 +248,17 @@ def test_an_interrupted_text_run_goes_on_to_the_same_end(call, text, load, monke
 @pytest.mark.parametrize("argv, named", (
     (["--block-size", "0"], "--block-size"), (["--block-size", "100000"], "too few"),
     (["--prompt", "Öz"], "'z', 'Ö'"), (["--data", "x"], "exclude"), (["--steps", "0"], "--steps"),
-    (["--n-head", "3"], "--n-head"), (["--resume"], "no run to resume")))
+    (["--n-head", "3"], "--n-head")))
 def test_wrong_use_with_a_text_is_one_line(call, text, argv, named):
     answer = call("--text", text, *argv)
     assert answer.status == 2 and named in one_error(answer.err) and not answer.results.exists()
+
+
+def test_no_text_run_to_resume_is_one_line(call, text):
+    """As with the scripts, whether the table can take a row is tried before: it may be there, and is empty."""
+    answer = call("--text", text, "--resume")
+    assert answer.status == 2 and "no run to resume" in one_error(answer.err)
+    assert not any(path.stat().st_size for path in answer.results.rglob("*") if path.is_file())
 
 
 @pytest.mark.parametrize("content", (None, b"", b"ab", b"\xff\xfe\xff", "folder"))
