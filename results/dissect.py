@@ -11,6 +11,7 @@ import csv, io
 from unittest.mock import patch
 import torch, torch.nn.functional as F
 from sample import decode, draw, read_checkpoint, restore
+from report import write_whole
 from scripts import ROOT, fail, parser, say, targets
 
 PAD, BOUNDARY = 0, 1  # as in the scripts
@@ -48,7 +49,7 @@ def count_new(model, state, known, num):
     """How many of `num` names are in neither split, and how many are there for the second time or more."""
     rows = draw(model, state, num, torch.Generator().manual_seed(state["seed"]))
     names = [decode(row, state)[0] for row in rows]
-    return sum(name not in known for name in names), num - len(set(names))
+    return sum(bool(name) and name not in known for name in names), num - len(set(names))
 
 def table(header, rows):
     file = io.StringIO()
@@ -85,9 +86,10 @@ def main(argv=None):
             ("by-position.csv", "script preset seed source position targets loss", positions),
             ("attention.csv", "script preset seed source name layer head query key weight", attention),
             ("generated.csv", "script preset seed source names new repeated", generated)):
-        path, text = ROOT / "results" / file, table(header, rows)
-        module.write_whole(path, lambda temporary: temporary.write_text(text))
-        say(f"wrote {path}")
+        try:
+            write_whole(ROOT / "results" / file, table(header, rows).encode())
+        except OSError as error:
+            fail(f"cannot write {error.filename} ({error.strerror})")
 
 if __name__ == "__main__":
     main()

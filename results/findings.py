@@ -8,7 +8,7 @@ HEADS, LAYERS, MLP, LN, ROPE = (f"train-2-2head{name}.py" for name in (
 BASE, WIDE = "train-2-baseline.py", "train-2-double-embd.py"
 
 class Lacking(Exception):
-    """A step that the sentence is about is not recorded."""
+    """A step that the sentence is about is not recorded, or on no seed of the step that it is compared with."""
 
 def preset(name):
     return f"{LAST} --preset {name}"
@@ -116,9 +116,10 @@ def unseen(steps):
         values = [hidden(row) for row in of(steps, key).rows.values() if row["test_unseen"] is not None]
         if not values: raise Lacking(key)
         centre, half = interval(values)
-        parts.append(f"{signed(centre)}" + (f" ± {half:.4f}" if half is not None else "") + f" at {steps[key].label}")
+        spread = "" if half is None else f" (95% interval {signed(centre - half)} to {signed(centre + half)})"
+        parts.append(f"{signed(centre)}{spread} at {steps[key].label}")
     return ("Leaving out the test names that also occur in the training split changes the test loss by "
-            f"{', '.join(parts)} (± 95% interval).")
+            f"{', '.join(parts)}.")
 
 FINDINGS = {"heads": heads, "depth": depth, "mlp": mlp, "layernorm": layernorm, "rope": rope, "gelu": gelu,
             "width": width, "dropout": dropout, "longer": longer, "recipe": recipe, "own": own, "padding": padding,
@@ -130,5 +131,5 @@ def sentence(name):
         try:
             return FINDINGS[name](steps)
         except Lacking as step:
-            return f"No figures yet: {step} is not recorded."
+            return f"No figures yet: {step} is not recorded on the seeds that this needs."
     return block

@@ -100,10 +100,10 @@ def scaling(curves):
     return picture(draw, 5.3)
 
 def by_position(lines, changes):
-    """Test loss at every position. lines: {label: {position: losses of the seeds}}; below it, changes: the same for
-    how much it changes from one step to the next, {"+ RoPE against + LayerNorm": {position: changes of the seeds}}."""
+    """Test loss at every position. lines: {label: {position: {seed: loss}}}; below it, changes: the same for how
+    much it changes from one step to the next, {"+ RoPE against + LayerNorm": {position: {seed: change}}}."""
     def band(axes, points, **style):
-        positions, values = zip(*sorted(points.items()))
+        positions, values = zip(*((at, seeds.values()) for at, seeds in sorted(points.items()) if seeds))
         axes.plot(positions, [sum(x) / len(x) for x in values], "o-", markersize=4, **style)
         axes.fill_between(positions, list(map(min, values)), list(map(max, values)), color=style["color"], alpha=0.25,
                           linewidth=0)

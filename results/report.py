@@ -9,6 +9,7 @@ import ast, csv, difflib, functools, html, io, json, math, os, re, statistics, s
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
+import stream
 from findings import FINDINGS, sentence
 from scripts import ROOT, fail, load, parser, say, targets_of, variants_of
 from stats import effect, interval, paired, plural, signed
@@ -268,17 +269,19 @@ def texts(steps):
     for row in read_csv(path, TEXTS, parse) if path.exists() else []:
         settings = str({name: value for name, value in row["settings"].items() if name not in ("seed", "threads")})
         key = row["script"], row["text"], row["text_hash"], row["block_size"], settings
-        groups.setdefault(key, []).append(row)
+        groups.setdefault(key, {})[row["seed"]] = row
     if not groups: return "No run is recorded yet."
     columns = "text_hash block_size n_layer n_embd loss".split()
     published = {tuple(map(row.get, columns[:4])): row["loss"]
                  for row in read_csv(steps.folder / "published-texts.csv", columns, {})}
     lines = []
     for (script, text, text_hash, block, _), rows in groups.items():
-        settings, loss = rows[0]["settings"], [row["loss"] for row in {row["seed"]: row for row in rows}.values()]
+        first, path = next(iter(rows.values())), steps.folder.parent / script
+        settings, source = first["settings"], path.exists() and stream.source_of(load(path))
+        stale = " † (from another version of the script)" * any(row["source"] != source for row in rows.values())
         key = text_hash, *map(str, (block, settings.get("n_layer", 1), settings["n_embd"]))
-        lines.append([f"{script} on {text}", f"{rows[0]['params']:,}", block, f"{settings['steps']:,}", len(loss),
-                      loss_cell(loss), published.get(key, NONE)])
+        lines.append([f"{script} on {text}{stale}", f"{first['params']:,}", block, f"{settings['steps']:,}", len(rows),
+                      loss_cell([row["loss"] for row in rows.values()]), published.get(key, NONE)])
     return table("model,parameters,block,steps,seeds,held-out loss,published".split(","), lines)
 
 def tuning(steps):
@@ -291,12 +294,14 @@ def tuning(steps):
             fail(f"{path} has a row without --validate: delete it, the test split is not for tuning")
         items = row["overrides"].split()
         settings = tuple(item for item in items if not item.startswith(("eval_interval", "validate")))
-        groups.setdefault((row["preset"], settings), []).append(row)
+        groups.setdefault((row["preset"], settings), {})[row["seed"]] = row
+    groups = {settings: list(rows.values()) for settings, rows in groups.items()}
     def mean(rows, column): return statistics.fmean(row[column] for row in rows)
     lines = [[f"`{' '.join(settings)}`", f"{rows[0]['steps'] * rows[0]['settings']['batch_size']:,}", len(rows),
               *(f"{mean(rows, column):.4f}" for column in LOSSES)]
              for (_, settings), rows in sorted(groups.items(), key=lambda item: mean(item[1], "test_from_2nd"))]
-    return table(["settings, on top of 64x4", "names seen", "seeds", "train", "validation", "from 2nd"], lines)
+    presets = sorted({preset for preset, _ in groups})
+    return table([f"settings, on top of {', '.join(presets)}", "names seen", "seeds", "train", "validation", "from 2nd"], lines)
 
 def architecture(steps):
     """Where the parameters of the last step and of the largest preset are."""
@@ -465,13 +470,16 @@ def draw(steps, folder):
     paces = {step.label: statistics.fmean(step.values("ms_per_step") or [0]) / 1000 for step in large}
     write_whole(folder / "scaling.png", plots.scaling({label: by_time(runs, paces[label])
                                                        for label, runs in those_of(large).items()}))
-    lines = {}  # label: {position: the losses of the seeds, in their order}
-    for row in dissected(steps, "by-position.csv", dict.fromkeys(["position", "targets"], int) | {"loss": number}):
+    lines = {}  # label: {position: {seed: loss}}
+    parse = dict.fromkeys(["seed", "position", "targets"], int) | {"loss": number}
+    for row in dissected(steps, "by-position.csv", parse):
         if row["targets"] < 100: continue  # a handful of the longest names
-        lines.setdefault(steps[key_of(row)].label, {}).setdefault(row["position"], []).append(row["loss"])
+        points = lines.setdefault(steps[key_of(row)].label, {})
+        points.setdefault(row["position"], {})[row["seed"]] = row["loss"]
     if len(lines) > 1:
         (one, before), (two, after), *_ = lines.items()
-        change = {at: [b - a for a, b in zip(before[at], after[at])] for at in before if at in after}
+        change = {at: {seed: after[at][seed] - before[at][seed] for seed in before[at].keys() & after[at].keys()}
+                  for at in before.keys() & after.keys()}
         picture = plots.by_position(lines, {f"{two} against {one}": change})
         write_whole(folder / "by-position.png", picture)
     axes = "layer", "head", "query", "key"

@@ -8,7 +8,7 @@ The same by other means:           python results/reproduce.py --seeds 5 --dry-r
 A run is done when the table has its row for the script's present source and settings. One process a run, one thread
 each. An interrupted run goes on from its checkpoint. One that fails is reported at the end and stops no other.
 """
-import csv, json, shlex, signal, subprocess, sys, time
+import csv, hashlib, json, shlex, signal, subprocess, sys, time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from scripts import ROOT, fail, parser, say, targets
@@ -21,13 +21,13 @@ class Job:
     cost: int
 
     def command(self, options):
-        script, *flags = self.name.split()
-        return [sys.executable, str(ROOT / script), *flags, "--device", "cpu", *options]
+        words = [str(ROOT / word) if word.endswith(".py") else word for word in self.name.split()]
+        return [sys.executable, *words, "--device", "cpu", *options]
 
-def key(script, preset, seed, source, settings):
+def key(script, preset, overrides, seed, source, settings):
     """What a row must agree in to be the one that a job would write."""
     knobs = frozenset((name, value) for name, value in settings.items() if name not in ("seed", "threads"))
-    return script, preset, int(seed), source, knobs
+    return script, preset, overrides, int(seed), source, knobs
 
 def done(table, data_hash):
     """The keys of the table's rows on names.txt and the CPU; their settings tell which of them are canonical."""
@@ -40,7 +40,8 @@ def done(table, data_hash):
             for row in (dict(zip(header, values, strict=True)) for values in reader if values):
                 if row["data_hash"] != data_hash or not row["device"].startswith("cpu"): continue
                 settings = json.loads(row["settings"])
-                keys.add(key(*(row[name] for name in ("script", "preset", "seed", "source")), settings))
+                keys.add(key(*(row[name] for name in ("script", "preset", "overrides", "seed", "source")),
+                             settings))
     except (OSError, csv.Error, ValueError, KeyError, TypeError, AttributeError) as error:
         line = f", line {reader.line_num}" if reader else ""
         fail(f"cannot read {table}{line} ({type(error).__name__}: {error}); mend it or move it away")
@@ -53,9 +54,12 @@ def lacking(found, seeds, table):
     for name, module, preset, knobs in found:
         config = module.Config(**knobs)
         path, source = Path(module.__file__), module.source_hash()
+        overrides = "" if preset else " ".join(f"{name}={value}" for name, value in sorted(knobs.items()))
+        own = ascii((overrides, "", "")).encode()  # as the script's run() names its files
+        other = hashlib.sha256(own).hexdigest()[:8] if overrides else ""
         for seed in range(seeds):
-            if key(path.name, preset or "", seed, source, asdict(config)) in rows[module.SHA256]: continue
-            stem = "-".join(filter(None, [path.stem, preset or knobs and module.CONFIG, f"seed{seed}"]))
+            if key(path.name, preset or "", overrides, seed, source, asdict(config)) in rows[module.SHA256]: continue
+            stem = "-".join(filter(None, [path.stem, preset, other, f"seed{seed}"]))
             cost = config.steps * config.n_embd * getattr(config, "n_layer", 1)
             jobs.append(Job(f"{name} --seed {seed}", stem, cost))
     return sorted(jobs, key=lambda job: -job.cost)

@@ -72,7 +72,8 @@ def targets(only=(), variants=True):
     words = {word for text in only for word in text.split()}
     modules = [load(path) for path in sorted(ROOT.glob("train-2*.py"))
                if not only or {path.name, "results/stream.py"} & words]
-    found = [target for module in modules for target in targets_of(module) + variants * variants_of(module)]
+    found = [target for module in modules
+             for target in targets_of(module) + (variants_of(module) if variants else [])]
     chosen = {text: [name for name, *_ in found if f"{name} ".startswith(f"{text} ")] for text in only}
     for text, names in chosen.items():
         if not names: fail(f"--only {text!r} is neither a script here nor one with a preset of it")

@@ -27,12 +27,15 @@ def windows(data, config, first_step=0):
         tokens = stream[start[:, None] + offsets]  # (B, T + 1)
         yield tokens[:, :-1], tokens[:, 1:]
 
+def source_of(module):
+    """Short hash of what makes the result: the script's own, and the windows."""
+    return hashlib.sha256((module.source_hash() + inspect.getsource(windows)).encode()).hexdigest()[:12]
+
 def as_preset(module):
     """The module, made to train on the windows as a preset that builds on the padded step."""
-    name, own = Path(module.__file__).name, module.source_hash()
+    name, source = Path(module.__file__).name, source_of(module)
     knobs = dict(batch_size=WINDOWS)
     module.PRESETS = {"stream": dict(label=f"{module.CONFIG}, stream", builds_on=name, knobs=knobs)}
-    source = hashlib.sha256((own + inspect.getsource(windows)).encode()).hexdigest()[:12]
     module.batches, module.source_hash = windows, lambda: source
     return module
 
@@ -105,7 +108,7 @@ def train_text(module, text, args, config, default):
     torch.manual_seed(config.seed)
     model = module.Transformer(config, len(data.chars) + 2, data.max_len).to(device)
     path = Path(module.__file__)
-    identity = asdict(config) | dict(script=f"stream.py {path.name}", source=module.source_hash(), data_hash=data.hash,
+    identity = asdict(config) | dict(script=f"stream.py {path.name}", source=source_of(module), data_hash=data.hash,
                                      chars=data.chars, max_len=data.max_len)
     run = hashlib.sha256(json.dumps([asdict(config), text.text, text.block_size]).encode()).hexdigest()[:8]
     checkpoint = args.results_dir / "checkpoints" / f"{path.stem}-text-{run}-seed{config.seed}.pt"
@@ -114,8 +117,8 @@ def train_text(module, text, args, config, default):
                seed=config.seed, params=size, characters=len(text_tokens(data.test)), loss="", seconds="",
                device=device, torch=torch.__version__, source=identity["source"], finished="",
                settings=json.dumps(asdict(config)))
-    if not args.no_record: module.append_row(table, row, dry_run=True)
     state = resumed(module, checkpoint, identity) if args.resume else {}
+    if not args.no_record: module.append_row(table, row, dry_run=True)
     module.say(f"{path.name}, {size:,} parameters, on {text.text}, {len(data.chars)} different characters, "
                f"{config.steps:,} steps of {config.batch_size} windows of {data.max_len}, seed {config.seed}, {device}")
     for state in module.train(model, data, config, state, signals):

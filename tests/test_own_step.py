@@ -20,7 +20,7 @@ MODEL, BOTH = 'CHANGES = ("Model",)', 'CHANGES = ("Model", "Training")'
 
 @pytest.fixture
 def root(tmp_path, names):
-    """A repository of its own; a small file is its names.txt and a few steps the default, so that runs are canonical."""
+    """A repository of its own; a small file is its names.txt, a few steps the default: all runs are canonical."""
     root = tmp_path / "repository"
     (root / "data").mkdir(parents=True), (root / "results").mkdir()
     shutil.copy(names, root / "data" / "names.txt")

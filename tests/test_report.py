@@ -7,7 +7,7 @@ import common
 from common import COLUMNS, ROOT, one_error
 
 sys.path.insert(0, str(ROOT / "results"))
-import report, stats
+import report, stats, stream
 
 BASE, WIDE, HEADS, LAYERS, MLP, LN, ROPE, LAST = common.CHAIN
 STREAM, BIGRAM = "results/stream.py", "train-2-2head-4layer.py --n-layer 0"
@@ -484,7 +484,7 @@ def test_streamed_rows_stand_in_their_own_block_only(repo):
     assert repo.cells("baseline")["test"] == "2.4000<br>±0.0000"
 
 
-@pytest.mark.parametrize("source", ("another", common.load(BASE).source_hash()))
+@pytest.mark.parametrize("source", ("another", common.load(BASE).source_hash()), ids=["another", "the script's"])
 def test_a_streamed_row_of_another_source_is_stale(repo, source):
     """Also that of the script alone, which does not cover the windows."""
     repo.row(BASE, test=2.4)
@@ -593,6 +593,8 @@ def test_the_walkthroughs_step_where_its_script_is_there(repo):
     assert repo.block("walkthrough") == "No run is recorded yet."
     repo.row(report.WALKTHROUGH, 0, 2.0)
     assert "−0.0500 (no interval; 1 seed)" in repo.block("walkthrough")
+    repo.row(report.WALKTHROUGH, 0, 1.0, source="another", finished="2027-01-01T00:00:00Z")
+    assert "−0.0500 (no interval; 1 seed)" in repo.block("walkthrough")
     shown = labels(repo.block("comparison"))
     assert shown[shown.index("+ RoPE") + 1] == "learned positions"
 
@@ -603,8 +605,8 @@ def generated(repo, *rows):
 
 
 def test_samples_say_how_many_names_are_new(repo):
-    repo.row(LAST, samples='["anna"]')
-    repo.row(f"{LAST} --preset final", samples='["zoe"]')
+    for key, name in (BASE, "bab"), (LAST, "anna"), (f"{LAST} --preset final", "zoe"):
+        repo.row(key, samples=json.dumps([name]))
     source = real_steps()[LAST].source
     generated(repo, (LAST, "", 0, source, 1000, 700, 3), (LAST, "", 1, source, 1000, 801, 0),
               (LAST, "final", 0, "another", 1000, 1, 0), ("train-2-gone.py", "", 0, "gone", 10, 10, 0))
@@ -708,9 +710,34 @@ def test_the_figures_of_a_finding(repo, name, spread):
     if name == "unseen":
         for key in BASE, LAST, PRESET["final"]:
             mean, half = by_hand([row["test_unseen"] - row["test"] for row in made[key]])
-            expected += [signed(mean), f"{half:.4f}"]
+            expected += [signed(mean), signed(mean - half), signed(mean + half)]
     assert figures(text) == expected
     assert text.count("3 seeds") == counted and "†" not in text and text.endswith(".")
+
+
+def test_texts(repo):
+    """A row a text, model and settings, the newest of a seed counting; the published loss of that size beside it."""
+    header = report.TEXTS
+    folder, source = repo.root / "results", stream.source_of(common.load(repo.root / LAST))
+    shutil.copy(ROOT / "results" / "published-texts.csv", folder)
+    text_hash, block, n_layer, n_embd, published = (folder / "published-texts.csv").read_text().splitlines()[1].split(",")
+
+    def write(*rows):
+        with open(folder / "texts.csv", "w", newline="") as file:
+            csv.writer(file).writerows([header, *([row[column] for column in header] for row in rows)])
+        return [line.strip("| ").split(" | ") for line in repo.block("texts").splitlines()[2:]]
+
+    def row(seed, loss, width=n_embd, source=source):
+        settings = json.dumps({"n_layer": int(n_layer), "n_embd": int(width), "steps": 2000, "seed": seed})
+        return dict.fromkeys(header, "") | {
+            "script": LAST, "text": "t.txt", "text_hash": text_hash, "block_size": block, "seed": seed, "params": 12345,
+            "characters": 9, "loss": loss, "source": source, "settings": settings}
+    assert repo.block("texts") == "No run is recorded yet."
+    lines = write(row(0, 9.0), row(0, 1.5), row(1, 1.7), row(0, 2.0, width=7))
+    assert lines == [[f"{LAST} on t.txt", "12,345", block, "2,000", "2", "1.6000<br>±0.1414", published],
+                     [f"{LAST} on t.txt", "12,345", block, "2,000", "1", "2.0000", "–"]]
+    (line,) = write(row(0, 1.5, source="another"))
+    assert "†" in line[0]
 
 
 def test_some_findings_may_be_zero_and_some_may_not(repo):
@@ -731,7 +758,7 @@ def test_a_finding_of_one_seed_has_no_interval(repo, name):
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_finding_that_is_not_recorded_says_so(repo, name):
     """With no row at all, and when any one of the steps that it is about lacks them."""
-    assert re.fullmatch(r"No figures yet: .+ is not recorded\.", repo.block(name))
+    assert re.fullmatch(r"No figures yet: .+ is not recorded on the seeds that this needs\.", repo.block(name))
     needed = {key for key, base, _ in CHANGES[name] for key in (key, base)}
     needed |= {"own": {PRESET["fast"]}, "unseen": {BASE, LAST, PRESET["final"]}}.get(name, set())
     record(repo, 2, sorted(needed, key=ALL.index))
@@ -740,7 +767,7 @@ def test_a_finding_that_is_not_recorded_says_so(repo, name):
     for key in needed:
         repo.rows = [row for row in rows if report.key_of(row) != key]
         repo.save()
-        assert repo.block(name) == f"No figures yet: {key} is not recorded."
+        assert repo.block(name) == f"No figures yet: {key} is not recorded on the seeds that this needs."
 
 
 def test_a_finding_from_a_stale_row_is_marked(repo):
@@ -803,8 +830,9 @@ def test_pictures_of_what_dissect_wrote(repo, drawing):
 
     def dissect(source):
         pairs = [(query, key) for query in range(3) for key in range(query + 1)]
-        write("by-position.csv", *((LAST, "final", seed, source, at, 9, 2.5 - at / 9)
-                                   for seed in (0, 1) for at in (1, 2)))
+        runs = [(preset, level, seed) for preset, level in (("", 2.5), ("final", 2.4)) for seed in (0, 1)]
+        write("by-position.csv", *((LAST, preset, seed, source, at, 900, level - at / 9 + seed / 50)
+                                   for preset, level, seed in runs for at in (1, 2)))
         write("attention.csv", *((LAST, "final", 0, source, "bo", layer, head, query, key, 1 / (query + 1))
                                  for layer in (1, 2) for head in (1, 2) for query, key in pairs))
 
@@ -812,6 +840,7 @@ def test_pictures_of_what_dissect_wrote(repo, drawing):
     dissect("another")
     status, stdout, _ = repo.main()
     assert status == 0 and not any(path.exists() for path in pictures) and stdout.count("note: ") == 3  # and no curve
+    assert all(f"note: {file} is of an earlier source" in stdout for file in ("by-position.csv", "attention.csv"))
     dissect(real_steps()[final].source)
     status, stdout, stderr = repo.main()
     assert (status, stderr, stdout.count("note: ")) == (0, "", 1)

@@ -312,13 +312,16 @@ def test_variants_are_run_and_recognised_as_done(variants, capsys):
     assert {row["data"] for row in (streamed, layerless)} == {"names.txt"}
     assert planned(capsys, *options) == []
     assert names_of(planned(capsys, "--only", BASE, "--only", LAYERS)) == [LAYERS, BASE]
+    variants.table.unlink()
+    reproduce.main([*options])  # each finds its checkpoint, whatever the script calls it
+    assert capsys.readouterr().out.count("--resume") == 2 and len(read_table(variants.table)) == 2
 
 
-@pytest.mark.parametrize("changes", ({"n_layer": 1}, {"source": "other"}, {"preset": "stream"}))
+@pytest.mark.parametrize("changes", ({"n_layer": 1}, {"source": "other"}, {"preset": "stream"}, {"overrides": ""}))
 def test_a_row_of_other_settings_is_not_the_variants(variants, capsys, changes):
     target, = tools.targets([BIGRAM])
-    row = dict(script=LAYERS, preset="", data_hash=target.module.SHA256[:12], seed=0, device="cpu (x)",
-               source=target.module.source_hash(), settings=vars(target.module.Config(n_layer=0)))
+    row = dict(script=LAYERS, preset="", overrides="n_layer=0", data_hash=target.module.SHA256[:12], seed=0,
+               device="cpu (x)", source=target.module.source_hash(), settings=vars(target.module.Config(n_layer=0)))
 
     def save(row):
         with open(variants.table, "w", newline="") as file:
@@ -333,7 +336,7 @@ def test_a_streamed_row_of_other_windows_is_not_done(variants, capsys):
     """The hash of the script alone, which such rows had once, is not that of what was trained."""
     target, = tools.targets([STREAMS[0]])
     module, plain = target.module, tools.load(BASE)
-    row = dict(script=BASE, preset="stream", data_hash=plain.SHA256[:12], seed=0, device="cpu (x)",
+    row = dict(script=BASE, preset="stream", overrides="", data_hash=plain.SHA256[:12], seed=0, device="cpu (x)",
                settings=json.dumps(vars(plain.Config(batch_size=14))))
     for source, left in (module.source_hash(), []), (plain.source_hash(), STREAMS[:1]):
         with open(variants.table, "w", newline="") as file:
