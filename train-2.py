@@ -20,7 +20,7 @@ CHANGES = ("Model",)
 WIDE = dict(n_embd=64, n_head=4)
 LONG = dict(WIDE, dropout=0.2, steps=20000)
 RECIPE = dict(learning_rate=1e-3, warmup_steps=200, lr_decay_to=0.1, weight_decay=0.01, grad_clip=1.0)
-FAST = dict(WIDE, steps=3500, learning_rate=4e-3, warmup_steps=200, lr_decay_to=0.0, grad_clip=1.0)
+FAST = dict(WIDE, steps=4000, learning_rate=4e-3, warmup_steps=200, lr_decay_to=0.0, grad_clip=1.0)
 PRESETS = {  # name: label, what it builds on, knobs
     "64x4": dict(label="64x4", builds_on="train-2.py", knobs=WIDE),
     "dropout": dict(label="+ dropout", builds_on="train-2.py --preset 64x4", knobs=dict(WIDE, dropout=0.2)),

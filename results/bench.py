@@ -11,7 +11,7 @@ import os, statistics, time
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
-from scripts import fail, parser, say, targets
+from scripts import fail, guarded, parser, say, targets
 
 PHASES = "batch", "forward", "backward", "optimizer"
 
@@ -112,4 +112,4 @@ def main(argv=None):
         f"; medians of {args.turns} turns of {args.steps} steps")
 
 if __name__ == "__main__":
-    main()
+    guarded(main)

@@ -8,11 +8,12 @@ It needs the checkpoints that reproduce.py leaves in results/checkpoints, and wr
     generated.csv    how many of many generated names are new: neither in the training nor in the test split
 """
 import csv, io
+from dataclasses import asdict
 from unittest.mock import patch
 import torch, torch.nn.functional as F
 from sample import decode, draw, read_checkpoint, restore
-from report import write_whole
-from scripts import ROOT, fail, parser, say, targets
+from report import DISSECTED, write_whole
+from scripts import ROOT, fail, fingerprint, guarded, parser, say, targets
 
 PAD, BOUNDARY = 0, 1  # as in the scripts
 BY_POSITION = ("train-2-2head-4layer-mlp-ln.py", "train-2-2head-4layer-mlp-ln-rope.py", "train-2.py --preset final")
@@ -20,14 +21,18 @@ ATTENTION, NAME = "train-2.py --preset final", "elizabeth"
 GENERATED, NUM = ("train-2.py", "train-2.py --preset final", "train-2.py --preset best"), 1000
 
 def trained(target, seed, folder):
-    """The model of a canonical run, and its checkpoint."""
+    """The model of a canonical run, its checkpoint, and the fingerprint of what made it."""
     name = "-".join(filter(None, [target.name.split()[0].removesuffix(".py"), target.preset, f"seed{seed}"]))
     path = folder / f"{name}.pt"
+    if not path.exists(): fail(f"there is no {path}: run python results/reproduce.py --seeds {seed + 1} first")
     state = read_checkpoint(path)
     model = restore(target.module, state, path)
-    if state["source"] != target.module.source_hash() or state["step"] < state["steps"]:
-        fail(f"{path} is of another source or not trained to the end: run {target.name} --seed {seed}")
-    return model, state
+    settings = asdict(target.module.Config(**target.knobs))
+    run = fingerprint(target.module.source_hash(), settings)
+    same = fingerprint(state["source"], {knob: state.get(knob) for knob in settings}) == run
+    if not same or state["step"] < state["steps"]:
+        fail(f"{path} is of another source or settings, or not trained to its end: run {target.name} --seed {seed}")
+    return model, state, run
 
 def position_losses(module, model, data):
     """(position, number of targets, mean test loss), the first letter being at position 1."""
@@ -42,19 +47,20 @@ def attention_weights(model, tokens):
         scores = q @ k.transpose(-2, -1) / q.size(-1) ** 0.5
         seen.append(scores.masked_fill(torch.ones_like(scores).triu(1).bool(), -torch.inf).softmax(dim=-1)[0])
         return kernel(q, k, v, **options)
+    model.eval()
     with torch.no_grad(), patch.object(F, "scaled_dot_product_attention", spy): model(tokens[None])
     return torch.stack(seen)
 
 def count_new(model, state, known, num):
-    """How many of `num` names are in neither split, and how many are there for the second time or more."""
-    rows = draw(model, state, num, torch.Generator().manual_seed(state["seed"]))
+    """How many of `num` names are in neither split."""
+    rows = draw(model.eval(), state, num, torch.Generator().manual_seed(state["seed"]))
     names = [decode(row, state)[0] for row in rows]
-    return sum(bool(name) and name not in known for name in names), num - len(set(names))
+    return sum(bool(name) and name not in known for name in names)
 
 def table(header, rows):
     file = io.StringIO()
-    csv.writer(file, lineterminator="\n").writerows([header.split(), *rows])
-    return file.getvalue()
+    csv.writer(file, lineterminator="\n").writerows([header, *rows])
+    return file.getvalue().encode()
 
 def main(argv=None):
     ap = parser(__doc__)
@@ -70,9 +76,9 @@ def main(argv=None):
     for name in dict.fromkeys([*BY_POSITION, ATTENTION, *GENERATED]):
         target = found[name]
         for seed in range(args.seeds):
-            model, state = trained(target, seed, folder)
+            model, state, made_by = trained(target, seed, folder)
             if state["data_hash"] != data.hash: fail(f"{name} --seed {seed} was trained on other data than {data.name}")
-            run = [state["script"], target.preset or "", seed, state["source"]]
+            run = [state["script"], target.preset or "", seed, made_by]
             if name in BY_POSITION:
                 positions += [[*run, i, n, f"{loss:.6f}"] for i, n, loss in position_losses(target.module, model, data)]
             if name == ATTENTION and seed == 0:
@@ -80,16 +86,13 @@ def main(argv=None):
                 weights = attention_weights(model, tokens)
                 attention = [[*run, NAME, *(i + 1 for i in at[:2]), *at[2:], f"{weights[tuple(at)]:.4f}"]
                              for at in (weights > 0).nonzero().tolist()]
-            if name in GENERATED: generated.append([*run, NUM, *count_new(model, state, known, NUM)])
+            if name in GENERATED: generated.append([*run, NUM, count_new(model, state, known, NUM)])
             say(f"{name} with seed {seed}")
-    for file, header, rows in (
-            ("by-position.csv", "script preset seed source position targets loss", positions),
-            ("attention.csv", "script preset seed source name layer head query key weight", attention),
-            ("generated.csv", "script preset seed source names new repeated", generated)):
-        try:
-            write_whole(ROOT / "results" / file, table(header, rows).encode())
-        except OSError as error:
-            fail(f"cannot write {error.filename} ({error.strerror})")
+    try:
+        for (file, header), rows in zip(DISSECTED.items(), (positions, attention, generated)):
+            write_whole(ROOT / "results" / file, table(header, rows))
+    except OSError as error:
+        fail(f"cannot write {error.filename} ({error.strerror})")
 
 if __name__ == "__main__":
-    main()
+    guarded(main)

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 import stream
-from findings import FINDINGS, sentence
-from scripts import ROOT, fail, load, parser, say, targets_of, variants_of
+from findings import FINDINGS, LAST, LN, ROPE, sentence
+from scripts import ROOT, fail, fingerprint, guarded, load, parser, say, targets_of, variants_of
 from stats import effect, interval, paired, plural, signed
 
 COLUMNS = ("script config preset overrides builds_on data data_hash seed steps n_embd head_size n_head n_layer params "
@@ -143,6 +143,21 @@ def read_tables(paths):
     """The rows of all tables, each knowing where its curve lies."""
     return [row | {"curves": path.parent / "curves"} for path in paths for row in read_csv(path, COLUMNS, PARSE)]
 
+DISSECTED = {  # written by dissect.py
+    "by-position.csv": "script preset seed source position targets loss".split(),
+    "attention.csv": "script preset seed source name layer head query key weight".split(),
+    "generated.csv": "script preset seed source names new".split()}
+
+def dissected(steps, file, parse):
+    """The rows that dissect.py wrote of models as they now are."""
+    path = steps.folder / file
+    if not path.exists(): return []
+    rows = [row for row in read_csv(path, DISSECTED[file], parse) if key_of(row) in steps]
+    present = {step.key: fingerprint(step.source, step.settings) for step in steps.values()}
+    old = {key_of(row) for row in rows if row["source"] != present[key_of(row)]}
+    if old: say(f"note: {file} is of an earlier state of {', '.join(sorted(old))}: run python results/dissect.py")
+    return [row for row in rows if key_of(row) not in old]
+
 def is_stale(row, step):
     """Was the row made by another source than the step's present one, or with other defaults?"""
     free = {"seed", "threads", *(item.partition("=")[0] for item in row["overrides"].split())}
@@ -240,16 +255,17 @@ def comparison_of(chosen, steps):
 
 def comparison(steps):
     """The steps of the chain, with what the columns mean."""
-    return comparison_of([step for step in steps.values() if not step.preset], steps) + """
+    chosen = [step for step in steps.values() if not step.preset]
+    bigram = "\nThe bigram is `--n-layer 0` of 4 layers: a model that looks at one character, for reference."
+    return comparison_of(chosen, steps) + """
 
 Losses are in nats per character, exact over the whole split: the mean over the seeds, ± their standard deviation.
 *Test from 2nd* leaves out the first letter of every name, which the published results never predicted: that column,
-not *test*, is the one to compare with *published test*: one seed, estimated on 50 batches; *exact* is what the
-published scripts give when they are evaluated over the whole of their test split.
+not *test*, is the one to compare with *published test*, which is of one seed, estimated on 50 batches. *Exact* is what
+the published scripts give when they are evaluated over the whole of their test split.
 *Change in test* is against the row above or the step named, paired by seed, with its 95% interval (Student's t) where
 there are two seeds or more: it covers initialisation and batches, for this one split.
-*May be zero*: not distinguishable from zero, because the interval includes it. The bigram is `--n-layer 0` of
-4 layers: a model that looks at one character, for reference."""
+*May be zero*: not distinguishable from zero, because the interval includes it.""" + bigram * chosen[0].variant
 
 def scaling(steps):
     """The presets that have been run or published."""
@@ -266,7 +282,8 @@ def texts(steps):
     parse = dict.fromkeys("block_size seed params characters".split(), int)
     parse |= {"loss": number, "settings": PARSE["settings"]}
     path, groups = steps.folder / "texts.csv", {}
-    for row in read_csv(path, TEXTS, parse) if path.exists() else []:
+    rows = read_csv(path, TEXTS, parse) if path.exists() else []
+    for row in sorted(rows, key=lambda row: row["finished"]):  # the newest of a seed counts
         settings = str({name: value for name, value in row["settings"].items() if name not in ("seed", "threads")})
         key = row["script"], row["text"], row["text_hash"], row["block_size"], settings
         groups.setdefault(key, {})[row["seed"]] = row
@@ -289,7 +306,7 @@ def tuning(steps):
     path = steps.folder / "tuning.csv"
     if not path.exists(): return "No candidate is recorded yet."
     groups = {}
-    for row in read_csv(path, COLUMNS, PARSE):
+    for row in sorted(read_csv(path, COLUMNS, PARSE), key=lambda row: row["finished"]):  # the newest of a seed counts
         if row["settings"].get("validate") is not True:
             fail(f"{path} has a row without --validate: delete it, the test split is not for tuning")
         items = row["overrides"].split()
@@ -301,11 +318,12 @@ def tuning(steps):
               *(f"{mean(rows, column):.4f}" for column in LOSSES)]
              for (_, settings), rows in sorted(groups.items(), key=lambda item: mean(item[1], "test_from_2nd"))]
     presets = sorted({preset for preset, _ in groups})
-    return table([f"settings, on top of {', '.join(presets)}", "names seen", "seeds", "train", "validation", "from 2nd"], lines)
+    header = [f"settings, on top of {', '.join(presets)}", "names seen", "seeds", "train", "validation", "from 2nd"]
+    return table(header, lines)
 
 def architecture(steps):
     """Where the parameters of the last step and of the largest preset are."""
-    step = next((step for step in reversed(steps.values()) if step.preset and not step.variant), None)
+    step = steps.get(f"{LAST} --preset 64x4")
     if not step: return ""
     module = load(step.path)
     plain, large = module.Config(), module.Config(**step.settings)
@@ -330,9 +348,10 @@ def walkthrough(steps):
             f"{statistics.fmean(step.values('test')):.4f}.")
 
 def last_recorded(steps):
-    """The last recorded step of the chain, and the recorded presets."""
-    recorded = [step for step in steps.values() if step.rows and not step.variant]
-    return [step for step in recorded if not step.preset][-1:], [step for step in recorded if step.preset]
+    """The last step of the chain, or else the last that is recorded, and the recorded presets."""
+    recorded = {key: step for key, step in steps.items() if step.rows and not step.variant}
+    plain = [step for step in recorded.values() if not step.preset]
+    return [recorded[LAST]] if LAST in recorded else plain[-1:], [step for step in recorded.values() if step.preset]
 
 def samples(steps):
     """Names that the last step and the presets generated, each with its lowest seed."""
@@ -455,58 +474,49 @@ def read_curve(row):
     return []
 
 def draw(steps, folder):
+    """The plots, as bytes by path."""
     try:
-        import plots  # and with it matplotlib, which nothing else here needs
+        import plots  # and with it matplotlib, which --check and --all do without
     except ImportError as error:
         fail(f"no plots without matplotlib ({error}): pip install -r requirements.txt")
     chain = [step for step in steps.values() if not step.preset and not step.variant]
-    large = chain[-1:] + [step for step in steps.values() if step.preset and not step.variant]
-    curves = {step.label: list(filter(None, map(read_curve, step.rows.values()))) for step in chain + large[1:]}
+    large = [steps[LAST]] * (LAST in steps) + [step for step in steps.values() if step.preset and not step.variant]
+    curves = {step.label: list(filter(None, map(read_curve, step.rows.values())))
+              for step in chain + [step for step in large if step.preset]}
     def those_of(chosen): return {step.label: curves[step.label] for step in chosen if curves[step.label]}
-    write_whole(folder / "loss-curves.png", plots.loss_curves(those_of(chain)))
     points = {step.label: (step.values("test_from_2nd"), step.published.get("test"), step.published.get("exact"))
               for step in chain}
-    write_whole(folder / "ablation.png", plots.ablation(points, interval))
-    paces = {step.label: statistics.fmean(step.values("ms_per_step") or [0]) / 1000 for step in large}
-    write_whole(folder / "scaling.png", plots.scaling({label: by_time(runs, paces[label])
-                                                       for label, runs in those_of(large).items()}))
-    lines = {}  # label: {position: {seed: loss}}
+    paces = {step.label: min(step.values("ms_per_step"), default=0) / 1000 for step in large}
+    timed = {label: by_time(runs, paces[label]) for label, runs in those_of(large).items()}
+    pictures = {"loss-curves.png": plots.loss_curves(those_of(chain)), "scaling.png": plots.scaling(timed),
+                "ablation.png": plots.ablation(points, interval)}
+    return {folder / name: picture for name, picture in (pictures | draw_dissected(steps, plots)).items()}
+
+def draw_dissected(steps, plots):
+    """The pictures of what dissect.py wrote, as far as it is of the present models."""
+    pictures, lines = {}, {}  # key: {position: {seed: loss}}
     parse = dict.fromkeys(["seed", "position", "targets"], int) | {"loss": number}
     for row in dissected(steps, "by-position.csv", parse):
         if row["targets"] < 100: continue  # a handful of the longest names
-        points = lines.setdefault(steps[key_of(row)].label, {})
-        points.setdefault(row["position"], {})[row["seed"]] = row["loss"]
-    if len(lines) > 1:
-        (one, before), (two, after), *_ = lines.items()
+        lines.setdefault(key_of(row), {}).setdefault(row["position"], {})[row["seed"]] = row["loss"]
+    if {LN, ROPE} <= lines.keys():
+        before, after = lines[LN], lines[ROPE]
         change = {at: {seed: after[at][seed] - before[at][seed] for seed in before[at].keys() & after[at].keys()}
                   for at in before.keys() & after.keys()}
-        picture = plots.by_position(lines, {f"{two} against {one}": change})
-        write_whole(folder / "by-position.png", picture)
+        pictures["by-position.png"] = plots.by_position(
+            {steps[key].label: points for key, points in lines.items()},
+            {f"{steps[ROPE].label} against {steps[LN].label}": change})
     axes = "layer", "head", "query", "key"
     rows = dissected(steps, "attention.csv", dict.fromkeys(axes, int) | {"weight": number})
     if rows:
         weights = {tuple(map(row.get, axes)): row["weight"] for row in rows}
-        picture = plots.attention(weights, rows[0]["name"], steps[key_of(rows[0])].label)
-        write_whole(folder / "attention.png", picture)
+        pictures["attention.png"] = plots.attention(weights, rows[0]["name"], steps[key_of(rows[0])].label)
+    return pictures
 
 def by_time(curves, pace):
     """(seconds, test) at every evaluation, means over the seeds; pace in seconds a step."""
     return [(at * pace, statistics.fmean(dict(curve)[at] for curve in curves))
             for at, _ in curves[0] if at and all(at in dict(curve) for curve in curves)]
-
-DISSECTED = {  # written by dissect.py
-    "by-position.csv": "script preset seed source position targets loss".split(),
-    "attention.csv": "script preset seed source name layer head query key weight".split(),
-    "generated.csv": "script preset seed source names new repeated".split()}
-
-def dissected(steps, file, parse):
-    """The rows that dissect.py wrote of models as they now are."""
-    path = steps.folder / file
-    if not path.exists(): return []
-    rows = [row for row in read_csv(path, DISSECTED[file], parse) if key_of(row) in steps]
-    old = {key_of(row) for row in rows if row["source"] != steps[key_of(row)].source}
-    if old: say(f"note: {file} is of an earlier source of {', '.join(sorted(old))}: run python results/dissect.py")
-    return [row for row in rows if key_of(row) not in old]
 
 # --- Main ---
 def write_whole(path, content):
@@ -546,8 +556,8 @@ def run(argv, root):
         for text in found: say(text)
         if found: fail(f"{args.readme} is not what the table and the scripts give: run python results/report.py", 1)
         return say(f"{args.readme} is what the table and the scripts give")
-    draw(steps, args.readme.parent / "results")
-    write_whole(args.readme.resolve(), new.encode())
+    files = draw(steps, args.readme.parent / "results") | {args.readme.resolve(): new.encode()}
+    for path, content in files.items(): write_whole(path, content)  # all of it is made before any of it is written
 
 def main(argv=None, root=ROOT):
     try:
@@ -556,9 +566,7 @@ def main(argv=None, root=ROOT):
         fail(f"the README is not UTF-8 ({error})")
     except OSError as error:
         fail(f"cannot read or write {error.filename} ({error.strerror}); mend that, nothing is half-written")
-    except KeyboardInterrupt:
-        fail("stopped; nothing is half-written", 130)
 
 if __name__ == "__main__":
     sys.stdout.reconfigure(errors="replace")  # a terminal without the minus sign
-    main()
+    guarded(main)

@@ -8,7 +8,7 @@ import math
 from dataclasses import fields
 from pathlib import Path
 import torch
-from scripts import ROOT, fail, load, parser, say
+from scripts import ROOT, fail, guarded, load, parser, say
 
 PAD, BOUNDARY = 0, 1  # as in the scripts
 
@@ -23,10 +23,17 @@ def read_checkpoint(path):
     if not isinstance(state, dict) or "script" not in state: fail(f"{path} is no checkpoint of a training script")
     return state
 
+def script_of(path):
+    """Whose checkpoint it is; nobody's if it is damaged."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)["script"]
+    except Exception:  # a damaged file raises nearly anything
+        return None
+
 def newest(script, folder):
     """Path of the script's newest checkpoint; names of files do not tell whose they are, so it looks inside."""
     paths = sorted(folder.glob(f"{script.stem}-*.pt"), key=lambda path: path.stat().st_mtime, reverse=True)
-    path = next((path for path in paths if read_checkpoint(path)["script"] == script.name), None)
+    path = next((path for path in paths if script_of(path) == script.name), None)
     return path or fail(f"no checkpoint of {script.name} in {folder}: train it first, or name one with --checkpoint")
 
 def restore(module, state, path):
@@ -115,4 +122,4 @@ def main(argv=None):
     if state.get("source") != module.source_hash(): say(f"note: {args.script} has changed since that was trained")
 
 if __name__ == "__main__":
-    main()
+    guarded(main)

@@ -1,5 +1,5 @@
 """What the tools share: the training scripts as modules, the scripts with their presets, one-line errors."""
-import argparse, os, sys, types
+import argparse, hashlib, os, sys, types
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +18,18 @@ def say(text):
         print(text, flush=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+def guarded(main):
+    """Run a tool's main(); Ctrl-C ends it in one line."""
+    try:
+        main()
+    except KeyboardInterrupt:
+        fail("stopped; nothing is half-written", 130)
+
+def fingerprint(source, settings):
+    """Short hash of all that a trained model depends on but its seed."""
+    knobs = sorted((name, value) for name, value in settings.items() if name not in ("seed", "threads"))
+    return hashlib.sha256(f"{source} {knobs}".encode()).hexdigest()[:12]
 
 def parser(doc):
     """A command line whose mistakes end in one line, too."""
@@ -49,9 +61,14 @@ class Target(NamedTuple):
 def targets_of(module):
     """The script itself and its presets."""
     name = Path(module.__file__).name
-    presets = [Target(f"{name} --preset {preset}", module, preset, value["knobs"])
-               for preset, value in module.PRESETS.items()]
-    return [Target(name, module, None, {}), *presets]
+    found = [Target(name, module, None, {})]
+    try:
+        found += [Target(f"{name} --preset {preset}", module, preset, value["knobs"])
+                  for preset, value in module.PRESETS.items()]
+        for target in found: module.Config(**target.knobs)
+    except (AttributeError, KeyError, TypeError) as error:  # a script in the making
+        fail(f"the PRESETS of {name} are not dictionaries of knobs that its Config has ({error})")
+    return found
 
 def variants_of(module):
     """What is recorded of the script besides: the bigram below the baseline, and training without padding."""

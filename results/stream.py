@@ -28,8 +28,9 @@ def windows(data, config, first_step=0):
         yield tokens[:, :-1], tokens[:, 1:]
 
 def source_of(module):
-    """Short hash of what makes the result: the script's own, and the windows."""
-    return hashlib.sha256((module.source_hash() + inspect.getsource(windows)).encode()).hexdigest()[:12]
+    """Short hash of what makes the result: the script's own, and the functions here that prepare the data."""
+    own = "".join(map(inspect.getsource, (windows, text_tokens, cut_up, load_text)))
+    return hashlib.sha256((module.source_hash() + own).encode()).hexdigest()[:12]
 
 def as_preset(module):
     """The module, made to train on the windows as a preset that builds on the padded step."""

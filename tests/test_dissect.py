@@ -14,6 +14,11 @@ TINY = dict(n_embd=16, n_head=2, n_layer=3, steps=5)
 RUNS = [(LN, None), (ROPE, None), (LAST, None), (LAST, "final"), (LAST, "best")]  # that dissect.py looks at
 
 
+def knobs_of(preset):
+    """Tiny for every run; the presets drop half of what they can, which is to be seen nowhere after training."""
+    return TINY | (dict(dropout=0.5) if preset else {})
+
+
 def build(module, seed=0, **knobs):
     torch.manual_seed(seed)
     return module.Transformer(module.Config(**TINY | knobs), 28, 16).eval()
@@ -90,14 +95,15 @@ def test_attention_weights_are_those_of_the_mathematics(name, rope, activation):
 
 # --- Generated names ---
 def test_count_new(monkeypatch):
-    """New is in neither split; repeated is there for the second time or more, new or not."""
+    """New is a name in neither split, as often as it was drawn; nothing at all is no name."""
     state = dict(chars=["a", "b"], max_len=4, seed=7)
-    rows, asked = [[2, 3, 1], [3, 2, 1], [3, 2, 1, 2], [3, 2, 1], [2, 1, 3], [2, 2, 2, 2]], []  # ab ba ba ba a aaa
+    rows, asked = [[2, 3, 1], [3, 2, 1], [3, 2, 1, 2], [3, 2, 1], [2, 1, 3], [2, 2, 2, 2], [1]], []  # ab ba ba ba a aaa
+    model = types.SimpleNamespace(eval=lambda: None)
     monkeypatch.setattr(dissect, "draw", lambda model, state, num, generator: asked.append(
         (num, generator.initial_seed())) or rows)
-    assert dissect.count_new(None, state, {"ab", "a", "unseen"}, 6) == (4, 2)
-    assert dissect.count_new(None, state, set(), 6) == (6, 2)
-    assert asked == [(6, 7)] * 2  # the names are the run's, by its seed
+    assert dissect.count_new(model, state, {"ab", "a", "unseen"}, 7) == 4
+    assert dissect.count_new(model, state, set(), 7) == 6
+    assert asked == [(7, 7)] * 2  # the names are the run's, by its seed
 
 
 # --- As a program ---
@@ -113,6 +119,8 @@ def project(tmp_path, monkeypatch):
     monkeypatch.setattr(tools, "ROOT", root)
     monkeypatch.setattr(dissect, "ROOT", root)
     monkeypatch.setattr(dissect, "NUM", 20)
+    monkeypatch.setattr(dissect, "targets", lambda only: [
+        target._replace(knobs=knobs_of(target.preset)) for target in tools.targets(only)])
     monkeypatch.chdir(root)  # where a script is looked up first
     module = tools.load(LAST)
     data = module.load_data(None, module.Config(), "cpu")
@@ -124,7 +132,7 @@ def project(tmp_path, monkeypatch):
     for seed in range(2):
         for script, preset in RUNS:
             module = tools.load(script)
-            config = module.Config(**TINY, seed=seed)
+            config = module.Config(**knobs_of(preset), seed=seed)
             state = vars(config) | dict(script=script, source=module.source_hash(), data_hash=data.hash, step=5,
                                         chars=data.chars, max_len=data.max_len, model=build(module, seed).state_dict())
             made.states[script, preset, seed] = state
@@ -148,7 +156,10 @@ def test_it_writes_three_files(project, capsys):
     assert runs(positions) == {(*run, seed) for run in ((LN, None), (ROPE, None), (LAST, "final")) for seed in (0, 1)}
     assert runs(attention) == {(LAST, "final", 0)} and {row["name"] for row in attention} == {"elizabeth"}
     assert runs(generated) == {(LAST, preset, seed) for preset in (None, "final", "best") for seed in (0, 1)}
-    for row in positions + attention + generated: assert row["source"] == tools.load(row["script"]).source_hash()
+    for row in positions + attention + generated:
+        module = tools.load(row["script"])
+        made_by = tools.fingerprint(module.source_hash(), vars(module.Config(**knobs_of(row["preset"]))))
+        assert row["source"] == made_by
 
     module, targets = tools.load(ROPE), (project.data.test[:, 1:] != 0).sum().item()
     mine = [row for row in positions if row["script"] == ROPE and row["seed"] == "1"]
@@ -164,7 +175,17 @@ def test_it_writes_three_files(project, capsys):
         assert int(row["key"]) <= query
     assert sums.keys() == {(layer, head, query) for layer in (1, 2, 3) for head in (1, 2) for query in range(10)}
     assert all(total == pytest.approx(1, abs=1e-3) for total in sums.values())
-    assert all(row["names"] == "20" and 0 <= int(row["new"]) <= 20 for row in generated)
+    final = build(tools.load(LAST), **knobs_of("final"))  # as a model is that does not train
+    tokens = torch.tensor([1, *(project.data.chars.index(char) + 2 for char in "elizabeth")])
+    weights = dissect.attention_weights(final, tokens)
+    for row in attention:
+        layer, head, query, key = (int(row[name]) for name in ("layer", "head", "query", "key"))
+        assert float(row["weight"]) == pytest.approx(weights[layer - 1, head - 1, query, key].item(), abs=1e-4)
+    known = {*project.data.train_items, *project.data.test_items}
+    for row in generated:
+        model = build(tools.load(LAST), int(row["seed"]), **knobs_of(row["preset"]))
+        new = dissect.count_new(model, project.states[LAST, row["preset"] or None, int(row["seed"])], known, 20)
+        assert (row["names"], row["new"]) == ("20", str(new))
     assert capsys.readouterr().out.count("wrote ") == 3
 
     before = {file: (project.results / file).read_bytes() for file in report.DISSECTED}
@@ -188,6 +209,7 @@ def test_a_missing_checkpoint(project, capsys, name, preset):
 
 
 @pytest.mark.parametrize("changes, words", ((dict(source="0" * 12), "another source"), (dict(step=4), "not trained"),
+                                            (dict(learning_rate=0.5), "settings"),
                                             (dict(data_hash="0" * 12), "other data"), (dict(script=LN), LN)))
 def test_a_checkpoint_that_will_not_do(project, capsys, changes, words):
     """And it says which, of whatever run the last of them is."""
