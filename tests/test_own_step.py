@@ -85,6 +85,8 @@ def test_a_step_of_ones_own(root, monkeypatch, name, label, edits):
     may_be_zero = abs(mean) <= half
     assert cells[-1].split("<br>") == [signed(mean), interval] + ["*may be zero*"] * may_be_zero
 
+    assert "- **+ GELU**: " in block(root, "samples") and label not in block(root, "samples")  # the chain ends there
+
     own = block(root, "chain").split("<details>")[-1]
     assert f"<summary><b>{label}</b>: " in own
     assert (f"against + GELU: {signed(mean)} nats per character (95% interval {interval}"

@@ -861,6 +861,15 @@ def test_pictures_of_what_dissect_wrote(repo, drawing):
     assert [path.read_bytes() == blob for path, blob in zip(pictures, first)] == [True, False]
 
 
+def test_times_are_those_of_the_least_disturbed_run(repo, drawing, monkeypatch):
+    paces = []
+    monkeypatch.setattr(report, "by_time", lambda curves, pace: paces.append(pace) or [(1, 2.0)])
+    for seed, pace in enumerate((3.0, 1.5, 9.0)):
+        repo.row(LAST, seed, 2.5, ms_per_step=pace)
+        curve(repo, LAST, seed, "0,3.3,3.3", "5000,2.400000,2.500000")
+    assert repo.main()[0] == 0 and paces == [0.0015]
+
+
 def test_the_curve_against_time_is_a_mean_over_the_seeds():
     curves = [[(0, 3.3), (500, 2.5), (1000, 2.2)], [(0, 3.4), (500, 2.7), (1000, 2.3), (1500, 2.0)]]
     assert report.by_time(curves, 0.003) == [(1.5, 2.6), (3.0, 2.25)]

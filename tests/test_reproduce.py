@@ -197,6 +197,15 @@ def test_other_data_than_the_comparisons_is_refused_before_any_run(project, caps
     assert not (project.root / "calls").exists()
 
 
+@pytest.mark.parametrize("presets", ('{"big": {"knobs": {"n_embed": 64}}}', '{"big": {"n_embd": 64}}', '{"big": 64}'))
+def test_presets_in_the_making_are_refused_in_one_line(project, capsys, presets):
+    path = project("train-2.py")
+    path.write_text(path.read_text().replace('{"big": {"knobs": {"n_embd": 64}}}', presets))
+    with pytest.raises(SystemExit) as stop:
+        reproduce.main([])
+    assert stop.value.code == 2 and "PRESETS of train-2.py" in one_error(capsys.readouterr().err)
+
+
 @pytest.mark.skipif(os.name != "posix", reason="needs named pipes")
 @pytest.mark.parametrize("number", (signal.SIGINT, signal.SIGTERM))
 def test_ctrl_c_ends_all_children_once_and_the_rest_is_left(project, number):

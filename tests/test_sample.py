@@ -1,12 +1,12 @@
 """results/sample.py: names from a checkpoint, what it says of them, and what it refuses."""
-import os, re, sys, types
+import os, re, shutil, sys, types
 
 import pytest, torch
 
 from common import ROOT, checkpoint, load, one_error
 
 sys.path.insert(0, str(ROOT / "results"))
-import sample
+import sample, scripts as tools
 
 SCRIPT = "train-2-2head-4layer-mlp-ln-rope.py"
 
@@ -143,6 +143,28 @@ def test_the_newest_checkpoint_of_the_script_is_found(trained, ask, tmp_path, mo
     assert f"{stem}-seed0.pt" in ask(checkpoint=None).summary
     (folder / f"{stem}-seed0.pt").unlink()
     assert f"{stem}-seed1.pt" in ask(checkpoint=None).summary
+
+
+def test_a_damaged_checkpoint_is_not_the_newest(trained, ask, tmp_path, monkeypatch):
+    """Nobody can tell whose it was; the one before it will do."""
+    folder = tmp_path / "results" / "checkpoints"
+    folder.mkdir(parents=True)
+    stem = SCRIPT.removesuffix(".py")
+    shutil.copy(trained.path, folder / f"{stem}-seed0.pt")
+    (folder / f"{stem}-seed1.pt").write_bytes(b"half a file")
+    os.utime(folder / f"{stem}-seed0.pt", (1, 1))
+    monkeypatch.setattr(sample, "ROOT", tmp_path)
+    answer = ask("--num", 3, checkpoint=None)
+    assert answer.status == 0 and len(answer.names) == 3
+
+
+def test_ctrl_c_ends_a_tool_in_one_line(capsys):
+    def interrupted(): raise KeyboardInterrupt
+    with pytest.raises(SystemExit) as stop: tools.guarded(interrupted)
+    assert stop.value.code == 130 and "stopped" in one_error(capsys.readouterr().err)
+    for name in "report", "sample", "bench", "dissect":
+        assert "    guarded(main)\n" in (ROOT / "results" / f"{name}.py").read_text("utf-8").split("__main__")[1]
+
 
 
 def test_a_changed_source_is_said_where_the_weights_still_fit(trained, ask, tmp_path):
