@@ -200,7 +200,7 @@ def generate(model, data, num, generator):
     """`num` names, drawn a character at a time, none longer than the longest in the data."""
     model.eval()
     device, tokens = next(model.parameters()).device, torch.full((num, 1), BOUNDARY)
-    while tokens.size(1) < data.max_len:
+    while tokens.size(1) < data.max_len and not (tokens[:, 1:] == BOUNDARY).any(1).all():
         logits = model(tokens.to(device))[:, -1].cpu()  # (num, vocab_size)
         logits[:, PAD] = -math.inf
         drawn = torch.multinomial(logits.softmax(dim=-1), 1, generator=generator)  # (num, 1)

@@ -200,6 +200,20 @@ def test_training_learns(step, go):
 
 # Sampling
 
+def test_generating_ends_when_every_name_has_ended(script, load, ids_28):
+    """Data with one very long item would otherwise keep it busy for hours after the training."""
+    module, lengths = load(script), []
+
+    class Short(torch.nn.Linear):  # two letters, then the boundary
+        def forward(self, tokens):
+            lengths.append(tokens.size(1))
+            logits = torch.zeros(*tokens.shape, 28)
+            logits[..., 5 if tokens.size(1) < 3 else 1] = 1000
+            return logits
+    data = types.SimpleNamespace(chars=ids_28.chars, max_len=10**6)
+    assert module.generate(Short(1, 1), data, 4, torch.Generator()) == ["dd"] * 4 and lengths == [1, 2, 3]
+
+
 def test_generated_names_hold_no_pad_and_are_no_longer_than_the_longest(script, monkeypatch):
     module = load(script)
     data = type("Data", (), dict(max_len=6, chars=["a", "b"]))
