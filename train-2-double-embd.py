@@ -1,350 +1,559 @@
-"""Double embd: the baseline at twice the width.
+"""double embd: the baseline at twice the width.
 
-Step 2 of 8: does one head want more room, or more heads? The next step, 2 heads, starts from the baseline again.
+Does a single attention head do better with more room? Every character becomes a vector of 64
+numbers instead of 32, and the head works with 32 of its own instead of 16. Nothing else changes.
+
 Run it:        python train-2-double-embd.py
 What changed:  diff train-2-baseline.py train-2-double-embd.py
 """
+
 # /// script
-# requires-python = ">=3.10"
-# dependencies = ["torch==2.13.0", "numpy==2.2.6; python_version<'3.11'", "numpy==2.4.6; python_version>='3.11'"]
+# requires-python = ">=3.11"
+# dependencies = ["torch==2.13.0", "numpy==2.4.6"]
 # ///
-import argparse, csv, hashlib, io, json, math, os, random, re, signal, sys, time, tokenize, types, urllib.request
+import argparse
+import ast
+import csv
+import hashlib
+import http.client
+import io
+import json
+import math
+import os
+import random
+import re
+import sys
+import time
+import urllib.request
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-import torch, torch.nn as nn, torch.nn.functional as F
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
 
 # --- Configuration ---
-CONFIG = "double embd"
+LABEL = "double embd"
 BUILDS_ON = "train-2-baseline.py"
-CHANGES = ()
+CHANGES = ()  # the sections in which it differs from there, besides this one
 PRESETS = {}
 
-def knob(default, help, valid=lambda x: 1 <= x < 2**31):
-    return field(default=default, metadata={"help": help, "valid": valid})
+
+def knob(default, help, low=1, high=2**31 - 1):
+    """A field of Config. Its flag on the command line takes what lies between low and high."""
+    return field(default=default, metadata={"help": help, "low": low, "high": high})
+
 
 @dataclass
 class Config:
-    """Every knob of this step, and its flag on the command line."""
     n_embd: int = knob(64, "width of the embedding")
     head_size: int = knob(32, "width of query, key and value")
     steps: int = knob(5000, "optimizer steps")
-    batch_size: int = knob(32, "names per step")
-    learning_rate: float = knob(1e-3, "peak learning rate, above 0", lambda x: 0 < x < math.inf)
-    lr_decay_to: float = knob(1.0, "fraction of the peak that the cosine ends at, 0 to 1", lambda x: 0 <= x <= 1)
-    warmup_steps: int = knob(0, "steps of linear warm-up", lambda x: 0 <= x < 2**31)
-    weight_decay: float = knob(0.0, "weight decay of AdamW", lambda x: 0 <= x < math.inf)
-    grad_clip: float = knob(0.0, "largest gradient norm, 0 is off", lambda x: 0 <= x < math.inf)
+    batch_size: int = knob(32, "names in a batch")
+    learning_rate: float = knob(1e-3, "learning rate at its peak", low=0)
+    lr_decay_to: float = knob(1.0, "share of the peak that a cosine ends at", low=0, high=1)
+    warmup_steps: int = knob(0, "steps in which the learning rate rises to its peak", low=0)
+    weight_decay: float = knob(0.0, "weight decay of AdamW, on all parameters", low=0)
+    grad_clip: float = knob(0.0, "largest norm of the gradient, 0 for no limit", low=0)
     eval_interval: int = knob(500, "steps between evaluations")
-    seed: int = knob(0, "seed of weights, batches, dropout and names", lambda x: 0 <= x < 2**63)
-    threads: int = knob(1, "CPU threads, 1024 at most", lambda x: 1 <= x <= 1024)
-    compile: bool = knob(False, "torch.compile with CUDA graphs, batches at full length", lambda x: True)
-    validate: bool = knob(False, "hold out and evaluate on the last tenth of the training lines", lambda x: True)
+    seed: int = knob(0, "seed of weights, batches, dropout and names", low=0, high=2**63 - 1)
+    threads: int = knob(1, "threads on the CPU", high=1024)
+    validate: bool = knob(False, "evaluate on a held-out tenth of the training lines", low=0)
+
 
 # --- Data ---
 HERE = Path(__file__).resolve().parent
-URL = "https://raw.githubusercontent.com/karpathy/makemore/master/names.txt"
-SHA256 = "0a30b5557f192f32ab962680889aac5f6fda0f4cecf40a6d0b5694f58ea8cc4d"
-PAD, BOUNDARY = 0, 1  # the characters are the tokens from 2 up
+NAMES_URL = "https://raw.githubusercontent.com/karpathy/makemore/master/names.txt"
+NAMES_SHA256 = "0a30b5557f192f32ab962680889aac5f6fda0f4cecf40a6d0b5694f58ea8cc4d"
+LONGEST = 1000  # characters of an item: all items are padded to the longest
+PAD, BOUNDARY = 0, 1  # tokens; the characters are the tokens from 2 up
+
+
+class Failure(Exception):
+    """What the user can mend, told in one line. Status 2 is wrong use or input, 1 a failed run."""
+
+    def __init__(self, message, status=2):
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass
+class Data:
+    name: str
+    hash: str
+    chars: list  # the character of token 2, of token 3, and so on
+    max_len: int  # of an input: the boundary and the longest item
+    train_items: list
+    train: torch.Tensor  # (N, max_len + 1): boundary, characters, boundary, then PAD
+    test_items: list
+    test: torch.Tensor
+
+
+def write_whole(path, content):
+    """Write the bytes beside the file, then move them into place: nobody reads half of it."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
 
 def read_names(save):
-    """Path and bytes of names.txt, downloaded on first use, or of the bundled sample where that fails."""
+    """Path and bytes of names.txt, downloaded on first use, or else of the bundled sample."""
     path = HERE / "data" / "names.txt"
-    if path.exists(): return path, path.read_bytes()
+    if path.exists():
+        return path, path.read_bytes()
     try:
-        blob = urllib.request.urlopen(URL, timeout=10).read()
-        if hashlib.sha256(blob).hexdigest() != SHA256: raise ValueError("the download has a wrong checksum")
-    except Exception as error:  # whatever goes wrong on the way
-        say(f"note: cannot download names.txt ({str(error)!r}); training on the bundled data/sample-names.txt")
-        return path.with_name("sample-names.txt"), path.with_name("sample-names.txt").read_bytes()
-    if save: write_whole(path, lambda temporary: temporary.write_bytes(blob))
+        with urllib.request.urlopen(NAMES_URL, timeout=10) as response:
+            blob = response.read()
+        if hashlib.sha256(blob).hexdigest() != NAMES_SHA256:
+            raise ValueError("wrong checksum")
+        if save:
+            write_whole(path, blob)
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        print(
+            f"note: cannot download names.txt ({error}); training on the bundled sample-names.txt"
+        )
+        path = HERE / "data" / "sample-names.txt"
+        blob = path.read_bytes()
     return path, blob
 
+
 def load_data(file, config, device, save=True):
-    """One item a line, split 80/20 by line. Tokens (N, L): boundary, characters, boundary, PAD to the longest."""
+    """Read one item a line, of names.txt where `file` is None; split 80/20 by line and encode."""
     try:
         path, blob = (Path(file), Path(file).read_bytes()) if file else read_names(save)
-        items = [line.strip() for line in blob.decode("utf-8-sig").split("\n") if line.strip()]
+        lines = blob.decode("utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        fail(f"cannot read {file or 'the names'} ({error}); --data takes UTF-8 text, one item a line")
-    random.Random(42).shuffle(items)
+        raise Failure(f"cannot read the data, UTF-8 text with an item a line: {error}") from error
+    items = [line.strip() for line in lines if line.strip()]
+    longest = max(map(len, items), default=0)
+    if longest > LONGEST:
+        raise Failure(f"{path} has an item of {longest} characters: split those over {LONGEST}")
+    random.Random(42).shuffle(items)  # the same split for every seed of a run
     cut, end = int(0.8 * len(items)), len(items)
-    if config.validate: cut, end = cut - cut // 10, cut
-    if not 0 < cut < end: fail(f"{path} has {len(items)} items, too few to split: 2 are needed, 13 with --validate")
-    length = max(map(len, items)) + 2
-    if length * max(len(items), 4096) > 2**26:
-        fail(f"{path} has an item of {length - 2:,} characters, too long to pad the others to: split or drop it")
-    chars = sorted(set("".join(items)))
-    ids = {char: token for token, char in enumerate(chars, start=2)}
-    rows = [[BOUNDARY, *map(ids.get, item), BOUNDARY] for item in items[:end]]
-    tokens = torch.tensor([row + [PAD] * (length - len(row)) for row in rows], device=device)
-    return types.SimpleNamespace(name=path.name, hash=hashlib.sha256(blob).hexdigest()[:12], chars=chars,
-        max_len=length - 1, train_items=items[:cut], test_items=items[cut:end], train=tokens[:cut], test=tokens[cut:])
+    if config.validate:
+        cut, end = cut - cut // 10, cut
+    if not 0 < cut < end:
+        raise Failure(f"{path} has {len(items)} items, too few to split into training and test")
 
-def batches(data, config, first_step=0):
-    """The inputs and targets of each step, (B, T) each, T being what the longest of the B names needs."""
-    lengths = (data.train != PAD).sum(1).cpu()
+    chars = sorted(set("".join(items)))
+    token_of = {char: token for token, char in enumerate(chars, start=2)}
+    rows = [[BOUNDARY, *(token_of[char] for char in item), BOUNDARY] for item in items[:end]]
+    rows = [row + [PAD] * (longest + 2 - len(row)) for row in rows]
+    tokens = torch.tensor(rows, device=device)
+    digest = hashlib.sha256(blob).hexdigest()[:12]
+    train, test = (items[:cut], tokens[:cut]), (items[cut:end], tokens[cut:])
+    return Data(path.name, digest, chars, longest + 1, *train, *test)
+
+
+def draw_batches(data, config):
+    """For every step: the rows of its batch, (steps, batch_size), and how long the longest is."""
     generator = torch.Generator().manual_seed(config.seed)
-    rows = torch.randint(len(lengths), (config.steps, config.batch_size), generator=generator)
-    longest = lengths[rows].amax(1).tolist()  # known beforehand, so that no step waits for the device
-    if config.compile: longest = [None] * config.steps  # a CUDA graph has one shape
-    for names, end in zip(rows.to(data.train.device)[first_step:], longest[first_step:]):
-        tokens = data.train[:, :end][names]  # (B, T + 1)
-        yield tokens[:, :-1], tokens[:, 1:]
+    rows = torch.randint(len(data.train), (config.steps, config.batch_size), generator=generator)
+    lengths = (data.train != PAD).sum(dim=1).cpu()  # (N,)
+    longest = lengths[rows].amax(dim=1).tolist()  # known beforehand: no step waits for the device
+    return rows.to(data.train.device), longest
+
 
 # --- Model ---
 class Attention(nn.Module):
-    """One head of causal self-attention (Vaswani et al. 2017): (B, T, n_embd) -> (B, T, head_size)."""
-    def __init__(self, config):
+    """One head of causal self-attention: (B, T, n_embd) -> (B, T, head_size). Vaswani et al. 2017.
+
+    Every position makes a query (what it looks for), a key (what it can be found by) and a value
+    (what it has to give). It receives the values of the positions whose keys fit its query.
+    """
+
+    def __init__(self, config, max_len):
         super().__init__()
-        self.query, self.key, self.value = (nn.Linear(config.n_embd, config.head_size, bias=False) for _ in range(3))
+        self.qkv = nn.Linear(config.n_embd, 3 * config.head_size, bias=False)
+        mask = torch.full((max_len, max_len), -math.inf).triu(
+            1
+        )  # where the column is after the row
+        self.register_buffer("mask", mask, persistent=False)
 
     def forward(self, x):
-        q, k, v = (linear(x).unsqueeze(1) for linear in (self.query, self.key, self.value))  # (B, 1, T, head_size) each
-        # scores = q @ k.transpose(-2, -1) / math.sqrt(q.size(-1))  # (B, 1, T, T)
-        # scores = scores.masked_fill(torch.ones_like(scores).triu(1).bool(), -math.inf)
-        # x = scores.softmax(dim=-1) @ v  # (B, 1, T, head_size)
-        x = F.scaled_dot_product_attention(q, k, v, is_causal=True)  # its fused kernel wants the axis of heads
-        return x.squeeze(1)
+        T = x.size(1)
+        q, k, v = self.qkv(x).chunk(3, dim=-1)  # (B, T, head_size) each
+        scores = q @ k.transpose(-2, -1) / math.sqrt(k.size(-1))  # (B, T, T)
+        scores = scores + self.mask[:T, :T]  # nobody looks ahead: minus infinity has weight 0
+        weights = scores.softmax(dim=-1)  # (B, T, T), every row adds up to 1
+        return weights @ v  # (B, T, head_size)
+
 
 class Transformer(nn.Module):
-    """Logits of the next token: (B, T) -> (B, T, vocab_size)."""
+    """The logits of the next token at every position: (B, T) -> (B, T, vocab_size)."""
+
     def __init__(self, config, vocab_size, max_len):
         super().__init__()
         self.tok_emb = nn.Embedding(vocab_size, config.n_embd)
-        self.attn = Attention(config)
-        self.head = nn.Linear(config.head_size, vocab_size)
+        self.attn = Attention(config, max_len)
+        self.lm_head = nn.Linear(config.head_size, vocab_size)
 
     def forward(self, tokens):
-        x = self.attn(self.tok_emb(tokens))  # (B, T, head_size)
-        return self.head(x)
+        x = self.tok_emb(tokens)  # (B, T, n_embd)
+        x = self.attn(x)  # (B, T, head_size)
+        return self.lm_head(x)
+
 
 # --- Training ---
 def masked_loss(logits, targets, reduction="mean"):
-    """Cross-entropy in nats of the targets that are not PAD; logits (B, T, vocab_size), targets (B, T)."""
-    return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=PAD, reduction=reduction)
+    """Cross-entropy in nats, PAD targets left out; logits (B, T, vocab_size), targets (B, T)."""
+    logits, targets = logits.flatten(0, 1), targets.flatten()
+    return F.cross_entropy(logits, targets, ignore_index=PAD, reduction=reduction)
+
 
 @torch.no_grad()
 def token_losses(model, tokens):
-    """The loss of every target of every name: (N, L) -> (N, L - 1), on the CPU, 0 where the target is PAD."""
+    """The loss of every target, 0 where that is PAD: (N, L) -> (N, L - 1), on the CPU."""
     model.eval()
-    lengths = (tokens != PAD).sum(1).cpu()
+    lengths = (tokens != PAD).sum(dim=1).cpu()
     losses = torch.zeros(len(tokens), tokens.size(1) - 1)
-    for rows in lengths.argsort().split(max(1, 2**13 // tokens.size(1))):  # names of a length share a batch
+    for rows in lengths.argsort().split(max(1, 2**13 // tokens.size(1))):  # alike in length
         batch = tokens[rows.to(tokens.device), : lengths[rows[-1]]]  # (B, T + 1)
         loss = masked_loss(model(batch[:, :-1]), batch[:, 1:], reduction="none")
         losses[rows, : batch.size(1) - 1] = loss.view(len(rows), -1).cpu()
     model.train()
     return losses
 
+
 def mean_loss(losses, tokens):
-    """Exact mean of token_losses(model, tokens) over the targets."""
+    """The mean of token_losses(model, tokens) over all targets."""
     return losses.sum(dtype=torch.float64).item() / (tokens[:, 1:] != PAD).sum().item()
 
-NOT_FINITE = "the loss is not finite at step {}: try a lower --learning-rate or --grad-clip 1; --debug finds the cause"
 
 def learning_rate(step, config):
-    """Linear warm-up to the peak, then a cosine down to lr_decay_to of it."""
-    if step < config.warmup_steps: return config.learning_rate * (step + 1) / config.warmup_steps
+    """Linear warm-up to the peak, then a cosine from there to lr_decay_to of it."""
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / config.warmup_steps
     done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)  # 0 to 1
-    return config.learning_rate * (config.lr_decay_to + (1 - config.lr_decay_to) * (1 + math.cos(math.pi * done)) / 2)
+    share = config.lr_decay_to + (1 - config.lr_decay_to) * (1 + math.cos(math.pi * done)) / 2
+    return config.learning_rate * share
 
-def train(model, data, config, state, signals):
-    """Train on from `state` ({} at the start); yield the new one before every evaluation, at a signal, at the end."""
-    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=config.weight_decay, fused=True)
-    if state:
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["rng"])
-    first, seconds, curve = state.get("step", 0), state.get("seconds", 0.0), state.get("curve", [])
-    if first == config.steps: return  # trained to the end already: only what comes after was cut off
-    forward = torch.compile(model, mode="reduce-overhead") if config.compile else model
-    batch, loss, start = batches(data, config, first), torch.zeros(()), time.perf_counter()
-    for step in range(first, config.steps + 1):
-        if step % config.eval_interval == 0 or step == config.steps or signals:
-            if not loss.isfinite(): fail(NOT_FINITE.format(step), 1)  # waits for the device, before the clock is read
-            seconds += time.perf_counter() - start
-            yield {"step": step, "seconds": seconds, "curve": curve, "saved": time.time(), "model": model.state_dict(),
-                   "optimizer": optimizer.state_dict(), "rng": torch.get_rng_state()}
-            if step == config.steps or signals: return
-            curve.append([step, *(mean_loss(token_losses(model, x), x) for x in (data.train[:1000], data.test))])
-            each = seconds / max(step, 1)  # there is no pace yet at step 0
-            pace = f"  {1000 * each:6.2f} ms/step  {each * (config.steps - step):4.0f} s left" if step else ""
-            say("step {:6,}  train {:.4f}  test {:.4f}{}".format(*curve[-1], pace), end="\r" if os.isatty(1) else "\n")
-            start = time.perf_counter()
-        inputs, targets = next(batch)
-        loss = masked_loss(forward(inputs), targets)
+
+def make_optimizer(model, config):
+    """AdamW (Loshchilov and Hutter 2019), which scales every parameter's step by its gradients."""
+    return torch.optim.AdamW(model.parameters(), weight_decay=config.weight_decay, fused=True)
+
+
+def train(model, optimizer, data, batches, config, state):
+    """Train from state["step"] to the next evaluation, and note there where that is."""
+    rows, longest = batches
+    end = (state["step"] // config.eval_interval + 1) * config.eval_interval
+    end = min(end, config.steps)
+    start = time.perf_counter()
+    for step in range(state["step"], end):
+        # Forward: how surprising are the characters that come next?
+        tokens = data.train[:, : longest[step]][rows[step]]  # (B, T + 1)
+        inputs, targets = tokens[:, :-1], tokens[:, 1:]  # a target is the input one position later
+        loss = masked_loss(model(inputs), targets)
+
+        # Backward: how does the loss change with each parameter?
         optimizer.zero_grad()
         loss.backward()
-        if config.grad_clip: nn.utils.clip_grad_norm_(model.parameters(), config.grad_clip)
-        optimizer.param_groups[0]["lr"] = learning_rate(step, config)
+        if config.grad_clip:
+            nn.utils.clip_grad_norm_(model.parameters(), config.grad_clip)
+
+        # Update: move every parameter a little, so that the loss falls.
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, config)
         optimizer.step()
+    loss.item()  # waits for the device, before the clock is read
+    state["seconds"] += time.perf_counter() - start
+    state["step"] = end
+
+
+def evaluate(model, data, config, state):
+    """Add the losses of now, over 1,000 training items and the test split, to the curve."""
+    parts = data.train[:1000], data.test
+    train_loss, test_loss = (mean_loss(token_losses(model, part), part) for part in parts)
+    step, pace = state["step"], state["seconds"] / state["step"]
+    if not math.isfinite(train_loss + test_loss):
+        raise Failure(f"the loss is not finite at step {step}: try a lower --learning-rate", 1)
+    state["curve"].append([step, train_loss, test_loss])
+    left = f"{1000 * pace:6.2f} ms/step  {pace * (config.steps - step):4.0f} s left"
+    print(f"step {step:6,}  train {train_loss:.4f}  test {test_loss:.4f}  {left}", flush=True)
+
 
 # --- Sampling ---
 @torch.no_grad()
-def generate(model, data, num, generator):
-    """`num` names, drawn a character at a time, none longer than the longest in the data."""
+def generate(model, data, num, generator, prompt="", temperature=1.0):
+    """`num` names that begin with `prompt`; a temperature below 1 prefers the likelier ones."""
     model.eval()
-    device, tokens = next(model.parameters()).device, torch.full((num, 1), BOUNDARY)
-    while tokens.size(1) < data.max_len and not (tokens[:, 1:] == BOUNDARY).any(1).all():
-        logits = model(tokens.to(device))[:, -1].cpu()  # (num, vocab_size)
+    device = next(model.parameters()).device
+    start = [BOUNDARY, *(data.chars.index(char) + 2 for char in prompt)]
+    tokens = torch.tensor([start] * num)
+    while tokens.size(1) < data.max_len and not (tokens[:, 1:] == BOUNDARY).any(dim=1).all():
+        logits = model(tokens.to(device))[:, -1].cpu() / temperature  # (num, vocab_size)
         logits[:, PAD] = -math.inf
         drawn = torch.multinomial(logits.softmax(dim=-1), 1, generator=generator)  # (num, 1)
         tokens = torch.cat([tokens, drawn], dim=1)
-    rows = [row[: (row + [BOUNDARY]).index(BOUNDARY)] for row in tokens[:, 1:].tolist()]
-    return ["".join(data.chars[token - 2] for token in row) for row in rows]
+    names = []
+    for row in tokens[:, 1:].tolist():
+        end = row.index(BOUNDARY) if BOUNDARY in row else len(row)
+        names.append("".join(data.chars[token - 2] for token in row[:end]))
+    return names
+
 
 # --- Results ---
-def write_whole(path, write):
-    """Call write(temporary path), then move the file into place: nobody reads half of it. A failure is only noted."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(temporary)
-        os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:  # torch.save reports a full disk as a RuntimeError
-        say(f"note: cannot write {path} ({error}); going on without it")
-    finally:
-        try: temporary.unlink(missing_ok=True)
-        except OSError: pass  # then there is nothing of it
+COLUMNS = (
+    "script label preset overrides builds_on data data_hash seed steps n_embd head_size n_head "
+    "n_layer params train test test_from_2nd test_unseen seconds ms_per_step device threads torch "
+    "source finished samples settings"
+).split()
+
 
 def source_hash():
-    """Short hash of the Data, Model and Training sections, less what does not run and what Pythons tokenize apart."""
-    source = Path(__file__).read_text("utf-8")
-    code = "".join(re.findall(r"^# --- (?:Data|Model|Training) ---$(.*?)(?=^# --- )", source, flags=re.M | re.S))
-    kept, before = [], tokenize.NEWLINE
-    for kind, text, *_ in tokenize.generate_tokens(io.StringIO(code).readline):
-        if kind in (tokenize.COMMENT, tokenize.NL): continue
-        docstring = kind == tokenize.STRING and before in (tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT)
-        kept += ["" if docstring else "<" if kind == tokenize.DEDENT else text]
-        before = kind
-    return hashlib.sha256(re.sub(r"([{}])\1+", r"\1", "".join("".join(kept).split())).encode()).hexdigest()[:12]
+    """Short hash of Data, Model and Training. Comments, docstrings and layout do not count."""
+    text = Path(__file__).read_text(encoding="utf-8")
+    sections = re.findall(r"^# --- (?:Data|Model|Training) ---$.*?(?=^# ---)", text, re.M | re.S)
+    tree = ast.parse("".join(sections))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node) is not None:
+            node.body[0] = ast.Pass()
+    return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()[:12]
 
-def append_row(path, row, dry_run=False):
-    """Add `row` to the table in one write, under a lock, or raise OSError and leave the table as it was."""
+
+def run_name(script, preset, overrides, data, device, seed):
+    """What a run's files are called: train-2@final-n_layer=2-seed3. No two kinds share a name."""
+    words = [Path(script).stem + (f"@{preset}" if preset else ""), *overrides.split()]
+    if data.hash != NAMES_SHA256[:12]:
+        words.append(f"{data.name}-{data.hash}")
+    if device != "cpu":
+        words.append(device)
+    return "-".join([*words, f"seed{seed}"])
+
+
+def describe(options, config, overrides, data, model, device):
+    """What the run is. Only a checkpoint that agrees in all of it can be gone on from."""
+    processor = torch.cpu.get_capabilities().get("cpu_name", "")
+    return {
+        "script": Path(__file__).name,
+        "source": source_hash(),
+        "preset": options.preset or "",
+        "overrides": overrides,
+        "settings": asdict(config),
+        "params": sum(p.numel() for p in model.parameters()),
+        "data": data.name,
+        "data_hash": data.hash,
+        "chars": data.chars,
+        "max_len": data.max_len,
+        "device": f"{device} ({torch.cuda.get_device_name() if device == 'cuda' else processor})",
+        "torch": torch.__version__,
+    }
+
+
+def save_checkpoint(path, state, model, optimizer):
+    """Write the state, the model, the optimizer and the random numbers to come to one file."""
+    state["saved"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    parts = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+    file = io.BytesIO()  # in memory first, so that a full disk is an OSError
+    torch.save({**state, **parts, "random": torch.get_rng_state()}, file)
+    write_whole(path, file.getvalue())
+
+
+def load_checkpoint(path, state, model, optimizer):
+    """Take over what this run saved, or say in a line why it starts from the beginning."""
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        differing = [key for key, value in state["run"].items() if saved["run"][key] != value]
+        problem = f"it was made with another {', '.join(differing)}" if differing else None
+    except FileNotFoundError:
+        problem = "there is none"
+    except Exception as error:  # a damaged file can raise anything
+        problem = f"it cannot be read ({type(error).__name__})"
+    if problem:
+        print(f"note: no checkpoint to go on from, starting anew: {path}: {problem}")
+        return
+    model.load_state_dict(saved.pop("model"))
+    optimizer.load_state_dict(saved.pop("optimizer"))
+    torch.set_rng_state(saved.pop("random"))
+    state.update(saved)
+
+
+def final_losses(model, data):
+    """The exact losses over all items of a split; None where every test item was trained on."""
+    losses = token_losses(model, data.test)
+    known = set(data.train_items)
+    unseen = [i for i, item in enumerate(data.test_items) if item not in known]
+    return {
+        "train": mean_loss(token_losses(model, data.train), data.train),
+        "test": mean_loss(losses, data.test),
+        "test_from_2nd": mean_loss(losses[:, 1:], data.test[:, 1:]),
+        "test_unseen": mean_loss(losses[unseen], data.test[unseen]) if unseen else None,
+    }
+
+
+def make_row(state, config, losses, names):
+    """The run as a row of the table: {column: value}."""
+    run = state["run"]
+    preset = PRESETS.get(run["preset"], {"label": LABEL, "builds_on": BUILDS_ON})
+    row = {column: run[column] for column in COLUMNS if column in run}
+    row |= {"label": preset["label"], "builds_on": preset["builds_on"]}
+    row |= {"n_head": 1, "n_layer": 1}  # of steps without such a knob
+    row |= {column: value for column, value in asdict(config).items() if column in COLUMNS}
+    row.setdefault("head_size", config.n_embd // row["n_head"])
+    row |= {name: "" if loss is None else f"{loss:.6f}" for name, loss in losses.items()}
+    row["seconds"] = f"{state['seconds']:.6f}"
+    row["ms_per_step"] = f"{1000 * state['seconds'] / config.steps:.6f}"
+    row["finished"] = state["saved"]
+    row["samples"] = json.dumps(names, ensure_ascii=False)
+    row["settings"] = json.dumps(asdict(config))
+    return row
+
+
+def check_table(path):
+    """Raise Failure now if the row could not be added at the end. Writes nothing."""
+    place = next(place for place in (path, *path.absolute().parents) if place.exists())
+    if not os.access(place, os.W_OK) or (place != path and not place.is_dir()):
+        raise Failure(f"cannot write to {place}: choose another --results-dir")
+    header = path.read_bytes().partition(b"\n")[0].strip() if place == path else b""
+    if header not in (b"", ",".join(COLUMNS).encode()):
+        raise Failure(f"{path} has a foreign header: move it, or choose another --results-dir")
+
+
+def append_row(path, row):
+    """Add the row to the table, in one write under a lock, unless a resumed run did so before."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([row.keys(), row.values()])
+    csv.writer(text, lineterminator="\n").writerows([COLUMNS, [row[column] for column in COLUMNS]])
     header, line = text.getvalue().encode(errors="backslashreplace").split(b"\n", 1)
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "ab+", buffering=0) as file:
-        if os.name == "posix":  # Windows has no fcntl
-            import fcntl
+        if os.name == "posix":
+            import fcntl  # Windows has none, and no lock then
+
             fcntl.flock(file, fcntl.LOCK_EX)
         file.seek(0)
         table = file.read()
-        if table and table.split(b"\n", 1)[0] != header: raise OSError(f"{path} has a foreign header, move it away")
-        if dry_run or b"\n" + line in table: return  # there already if killed after the write and resumed
-        line = (b"" if table.endswith(b"\n") else b"\n" if table else header + b"\n") + line
+        if line in table:
+            return
+        if not table:
+            line = header + b"\n" + line
+        elif not table.endswith(b"\n"):
+            line = b"\n" + line
         if file.write(line) < len(line):
             file.truncate(len(table))
-            raise OSError("the disk is full")
+            raise OSError(f"no space left for the row in {path}")
+
+
+def write_curve(path, curve):
+    """The losses during training, one line an evaluation."""
+    lines = [f"{step},{train:.6f},{test:.6f}\n" for step, train, test in curve]
+    write_whole(path, "".join(["step,train,test\n", *lines]).encode())
+
 
 # --- Main ---
-def say(text, end="\n"):  # a reader that goes away (`| head -1`) does not end the run
-    try: print(text, end=end, flush=True)
-    except OSError: os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+class Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise Failure(f"{message}; see --help")
 
-def fail(text, status=2):  # 2 is wrong use or input, 1 a run that failed
-    print("error:", " ".join(str(text).split()), file=sys.stderr)
-    sys.exit(status)
 
 def parse(argv):
-    """Command line -> arguments, Config, and the Config it departs from (the defaults or a preset's)."""
-    ap = argparse.ArgumentParser(description=__doc__, allow_abbrev=False, formatter_class=argparse.RawTextHelpFormatter)
-    ap.error = lambda message: fail(f"{message}; see --help")
-    for f in fields(Config):
-        kind = {"action": "store_true"} if f.type is bool else {"type": f.type, "metavar": f.type.__name__.upper()}
-        kind["help"] = f.metadata["help"] + ("" if f.type is bool else f" (default: {f.default})")
-        ap.add_argument("--" + f.name.replace("_", "-"), default=argparse.SUPPRESS, **kind)
-    if PRESETS: ap.add_argument("--preset", choices=PRESETS, help="a set of knobs, which flags override")
-    devices = ["auto"] + [name for name in ("cpu", "cuda", "mps") if getattr(torch, name).is_available()]
-    ap.add_argument("--device", choices=devices, default="auto", help="auto is cuda where there is one, else cpu")
-    ap.add_argument("--data", metavar="FILE", help="UTF-8 text, one item a line (default: names.txt)")
-    ap.add_argument("--results-dir", metavar="DIR", type=Path, default=HERE / "results", help="(default: results)")
-    ap.add_argument("--no-record", action="store_true", help="write nothing")
-    ap.add_argument("--resume", action="store_true", help="carry on where this run was interrupted")
-    ap.add_argument("--debug", action="store_true", help="say which operation made the first NaN (slow)")
-    args = ap.parse_args(argv, types.SimpleNamespace(preset=None))
-    if [] in vars(args).values(): fail("a flag has -- for its value, which is none")  # argparse lets that through
-    default = Config(**PRESETS[args.preset]["knobs"]) if args.preset else Config()
-    config = replace(default, **{key: value for key, value in vars(args).items() if hasattr(default, key)})
-    for name in (f.name for f in fields(Config) if not f.metadata["valid"](getattr(config, f.name))):
-        fail(f"--{name.replace('_', '-')} {getattr(config, name)} is out of range; see --help")
-    return args, config, default
+    """The command line: its options, the Config, and which knobs depart from preset or defaults."""
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = Parser(description=__doc__, formatter_class=raw, allow_abbrev=False)
+    for knob in fields(Config):
+        kind = {"action": "store_true"} if knob.type is bool else {"type": knob.type}
+        text = f"{knob.metadata['help']} (default: {knob.default})"
+        parser.add_argument("--" + knob.name.replace("_", "-"), default=None, help=text, **kind)
+    parser.add_argument("--preset", choices=PRESETS, help="a named set of knobs; flags override it")
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto")
+    parser.add_argument("--data", metavar="FILE", help="UTF-8 text, one item a line")
+    parser.add_argument("--results-dir", metavar="DIR", type=Path, default=HERE / "results")
+    parser.add_argument("--no-record", action="store_true", help="write nothing")
+    parser.add_argument("--resume", action="store_true", help="go on from this run's checkpoint")
+    parser.add_argument("--debug", action="store_true", help="find what made a NaN (slow)")
+    options = parser.parse_args(argv)
 
-def run(args, config, default):
-    if hasattr(sys.stdout, "reconfigure"): sys.stdout.reconfigure(errors="replace")  # a terminal without emoji
-    state, signals = {}, []
-    for number in (signal.SIGINT, signal.SIGTERM):  # the first is noted, a second one ends the run at once
-        signal.signal(number, lambda number, _: signals.append(number) or signal.signal(number, signal.SIG_DFL))
-    device = args.device if args.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-    torch.set_num_threads(config.threads)
-    torch.autograd.set_detect_anomaly(args.debug)
-    data = load_data(args.data, config, device, save=not args.no_record)
-    torch.manual_seed(config.seed)
-    model = Transformer(config, len(data.chars) + 2, data.max_len).to(device)
-    preset, n_head = PRESETS.get(args.preset, {"label": CONFIG, "builds_on": BUILDS_ON}), getattr(config, "n_head", 1)
-    overrides = " ".join(f"{key}={value}" for key, value in sorted(asdict(config).items())
-                         if value != getattr(default, key) and key not in ("seed", "threads"))
-    hw = torch.cuda.get_device_name() if device == "cuda" else torch.cpu.get_capabilities().get("cpu_name", "")
-    row = dict(script=Path(__file__).name, config=preset["label"], preset=args.preset, overrides=overrides,
-        builds_on=preset["builds_on"], data=data.name, data_hash=data.hash, seed=config.seed, steps=config.steps,
-        n_embd=config.n_embd, head_size=getattr(config, "head_size", config.n_embd // n_head), n_head=n_head,
-        n_layer=getattr(config, "n_layer", 1), params=sum(p.numel() for p in model.parameters()), train="", test="",
-        test_from_2nd="", test_unseen="", seconds="", ms_per_step="", device=f"{device} ({hw})", threads=config.threads,
-        torch=torch.__version__, source=source_hash(), finished="", samples="", settings=json.dumps(vars(config)))
-    own = overrides, args.data or data.name * (data.hash != SHA256[:12]), device.replace("cpu", "")
-    other = hashlib.sha256(ascii(own).encode()).hexdigest()[:8] if any(own) else ""  # one name, one kind of run
-    name = "-".join(filter(None, [Path(__file__).stem, args.preset, other, f"seed{config.seed}"]))
-    table, curve = args.results_dir / "results.csv", args.results_dir / "curves" / f"{name}.csv"
-    checkpoint = args.results_dir / "checkpoints" / f"{name}.pt"
-    if not args.no_record: append_row(table, row, dry_run=True)
-    identity = asdict(config) | {k: (row | vars(data))[k] for k in "script source data_hash chars max_len".split()}
-    if args.resume:
-        try:
-            state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-            differ = [f"{key} was {state.get(key)}, is {new}" for key, new in identity.items() if state.get(key) != new]
-        except Exception as error:  # a damaged file raises nearly anything
-            fail(f"no run to resume: {checkpoint} is missing or damaged ({type(error).__name__}); drop --resume")
-        if differ: fail(f"cannot resume {checkpoint}: {'; '.join(differ)}; undo that, or drop --resume")
-    say("{script} ({config}), {params:,} parameters, {steps:,} steps on {data}, seed {seed}, {device}".format(**row))
-    for state in train(model, data, config, state, signals):
-        if not args.no_record: write_whole(checkpoint, lambda temporary: torch.save(identity | state, temporary))
-    if state["step"] < config.steps:
-        how = "nothing was saved" if args.no_record else "the same command with --resume goes on from there"
-        fail(f"stopped at step {state['step']}; {how}", 128 + signals[0])
-    known, losses = set(data.train_items), token_losses(model, data.test)
-    unseen = [i for i, item in enumerate(data.test_items) if item not in known]
-    final = {"train": mean_loss(token_losses(model, data.train), data.train), "test": mean_loss(losses, data.test),
-             "test_from_2nd": mean_loss(losses[:, 1:], data.test[:, 1:])}
-    if unseen: final["test_unseen"] = mean_loss(losses[unseen], data.test[unseen])
-    if not math.isfinite(sum(final.values())): fail(NOT_FINITE.format(config.steps), 1)
-    for key, loss in final.items():
-        say(f"{key:14} {loss:.4f} nats: probability {math.exp(-loss):.3f} (geometric mean) for the right character")
-    names = generate(model, data, 10, torch.Generator().manual_seed(config.seed))
-    say("ten names (* is in the training split): " + " ".join(name + "*" * (name in known) for name in names))
-    if args.no_record: return
-    row |= {key: f"{loss:.6f}" for key, loss in final.items()}
-    row |= dict(seconds=f"{state['seconds']:.6f}", ms_per_step=f"{1000 * state['seconds'] / config.steps:.6f}",
-                finished=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(state["saved"])),
-                samples=json.dumps(names, ensure_ascii=False))
-    points = ["step,train,test", *(f"{step},{train:.6f},{test:.6f}" for step, train, test in state["curve"]),
-              f"{config.steps},{row['train']},{row['test']}\n"]
-    write_whole(curve, lambda temporary: temporary.write_text("\n".join(points)))
-    try:
-        append_row(table, row)
-    except OSError as error:
-        say(f"note: cannot write to {table} ({error}); the row goes to a file of its own")
-        append_row(table := table.with_name(f"{name}.csv"), row)
-    say(f"row in {table}, curve in {curve}, checkpoint in {checkpoint}")
+    defaults = Config(**PRESETS[options.preset]["knobs"]) if options.preset else Config()
+    given = {key: value for key, value in vars(options).items() if value is not None}
+    config = replace(defaults, **{key: given[key] for key in asdict(defaults) if key in given})
+    overrides = []
+    for knob in sorted(fields(Config), key=lambda knob: knob.name):
+        value, low, high = getattr(config, knob.name), knob.metadata["low"], knob.metadata["high"]
+        if not low <= value <= high:
+            raise Failure(f"--{knob.name.replace('_', '-')} {value} is not from {low} to {high}")
+        if value != getattr(defaults, knob.name) and knob.name not in ("seed", "threads"):
+            overrides.append(f"{knob.name}={value}")
+    return options, config, " ".join(overrides)
+
+
+def pick_device(name):
+    """The device to train on; auto is CUDA where there is one, else the CPU."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if not getattr(torch, name).is_available():
+        raise Failure(f"--device {name}: there is none on this machine that PyTorch can use")
+    return name
+
+
+def print_results(losses, names, data):
+    """The final losses and the generated names, for whoever sits at the terminal."""
+    for figure, loss in losses.items():
+        if loss is not None:
+            print(f"{figure:14} {loss:.4f} nats per character")
+    known = set(data.train_items)
+    marked = [name + "*" if name in known else name for name in names]
+    print("ten names, * is in the training split:", " ".join(marked))
+
 
 def main(argv=None):
-    try:
-        run(*parse(argv))
-    except OSError as error:
-        fail(f"cannot record this run ({error}): mend that or choose another --results-dir; --resume if it had begun")
-    except (MemoryError, RuntimeError) as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        if not re.search("[Mm]emory|overflow|returned nan", reason): raise  # a bug: its traceback is wanted
-        fail(f"{reason}; try smaller sizes if it is memory, a lower --learning-rate if it is nan", 1)
+    """Train this step and record the run."""
+    options, config, overrides = parse(argv)
+    if not options.no_record:
+        check_table(options.results_dir / "results.csv")
+    device = pick_device(options.device)
+    torch.set_num_threads(config.threads)
+    torch.autograd.set_detect_anomaly(options.debug)
 
-if __name__ == "__main__": main()
+    data = load_data(options.data, config, device, save=not options.no_record)
+    torch.manual_seed(config.seed)
+    model = Transformer(config, len(data.chars) + 2, data.max_len).to(device)
+    optimizer = make_optimizer(model, config)
+    batches = draw_batches(data, config)
+    run = describe(options, config, overrides, data, model, device)
+    name = run_name(__file__, options.preset, overrides, data, device, config.seed)
+    print(f"{name}: {run['params']:,} parameters, on {data.name}, {run['device']}")
+    if data.hash != NAMES_SHA256[:12]:
+        print(f"note: {data.name} is not makemore's names.txt: no part of the comparison")
+
+    state = {"run": run, "step": 0, "seconds": 0.0, "curve": []}
+    checkpoint = options.results_dir / "checkpoints" / f"{name}.pt"
+    if options.resume:
+        load_checkpoint(checkpoint, state, model, optimizer)
+    while state["step"] < config.steps:
+        train(model, optimizer, data, batches, config, state)
+        evaluate(model, data, config, state)
+        if not options.no_record:
+            save_checkpoint(checkpoint, state, model, optimizer)
+
+    losses = final_losses(model, data)
+    names = generate(model, data, 10, torch.Generator().manual_seed(config.seed))
+    if not options.no_record:
+        write_curve(options.results_dir / "curves" / f"{name}.csv", state["curve"])
+        append_row(options.results_dir / "results.csv", make_row(state, config, losses, names))
+    print_results(losses, names, data)
+
+
+def run():
+    """main(), with what may be expected to go wrong in one line. A bug keeps its traceback."""
+    sys.stdout.reconfigure(errors="replace")  # a terminal may lack a character of the data
+    try:
+        main()
+        return
+    except Failure as error:
+        message, status = str(error), error.status
+    except OSError as error:
+        message, status = f"{error}: mend that and run the same command with --resume", 1
+    except (MemoryError, torch.OutOfMemoryError):
+        message, status = "out of memory: try a smaller --batch-size or --n-embd", 1
+    except KeyboardInterrupt:
+        message, status = "stopped; --resume goes on from the last evaluation that was saved", 130
+    print("error:", " ".join(message.split()), file=sys.stderr)
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    run()
