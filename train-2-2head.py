@@ -174,9 +174,8 @@ class Attention(nn.Module):
         self.n_head = config.n_head
         self.qkv = nn.Linear(config.n_embd, 3 * config.n_embd, bias=False)
         self.proj = nn.Linear(config.n_embd, config.n_embd)
-        mask = torch.full((max_len, max_len), -math.inf).triu(
-            1
-        )  # where the column is after the row
+        # Added to the scores: minus infinity where the column comes after the row, else 0.
+        mask = torch.full((max_len, max_len), -math.inf).triu(1)
         self.register_buffer("mask", mask, persistent=False)
 
     def forward(self, x):
@@ -184,7 +183,7 @@ class Attention(nn.Module):
         qkv = self.qkv(x).view(B, T, 3 * self.n_head, -1).transpose(1, 2)
         q, k, v = qkv.chunk(3, dim=1)  # (B, n_head, T, head_size) each
         scores = q @ k.transpose(-2, -1) / math.sqrt(k.size(-1))  # (B, n_head, T, T)
-        scores = scores + self.mask[:T, :T]  # nobody looks ahead: minus infinity has weight 0
+        scores = scores + self.mask[:T, :T]  # no position looks ahead
         weights = scores.softmax(dim=-1)  # (B, n_head, T, T), every row adds up to 1
         x = weights @ v  # (B, n_head, T, head_size)
         return self.proj(x.transpose(1, 2).reshape(B, T, C))

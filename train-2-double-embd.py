@@ -169,16 +169,15 @@ class Attention(nn.Module):
     def __init__(self, config, max_len):
         super().__init__()
         self.qkv = nn.Linear(config.n_embd, 3 * config.head_size, bias=False)
-        mask = torch.full((max_len, max_len), -math.inf).triu(
-            1
-        )  # where the column is after the row
+        # Added to the scores: minus infinity where the column comes after the row, else 0.
+        mask = torch.full((max_len, max_len), -math.inf).triu(1)
         self.register_buffer("mask", mask, persistent=False)
 
     def forward(self, x):
         T = x.size(1)
         q, k, v = self.qkv(x).chunk(3, dim=-1)  # (B, T, head_size) each
         scores = q @ k.transpose(-2, -1) / math.sqrt(k.size(-1))  # (B, T, T)
-        scores = scores + self.mask[:T, :T]  # nobody looks ahead: minus infinity has weight 0
+        scores = scores + self.mask[:T, :T]  # no position looks ahead
         weights = scores.softmax(dim=-1)  # (B, T, T), every row adds up to 1
         return weights @ v  # (B, T, head_size)
 
