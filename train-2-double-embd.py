@@ -400,23 +400,23 @@ def make_row(state, config, losses, names):
     row["finished"] = state["saved"]
     row["samples"] = json.dumps(names, ensure_ascii=False)
     row["settings"] = json.dumps(asdict(config))
-    return row
+    return {column: row[column] for column in COLUMNS}
 
 
-def check_table(path):
+def check_table(path, columns):
     """Raise Failure now if the row could not be added at the end. Writes nothing."""
     place = next(place for place in (path, *path.absolute().parents) if place.exists())
     if not os.access(place, os.W_OK) or (place != path and not place.is_dir()):
         raise Failure(f"cannot write to {place}: choose another --results-dir")
     header = path.read_bytes().partition(b"\n")[0].strip() if place == path else b""
-    if header not in (b"", ",".join(COLUMNS).encode()):
+    if header not in (b"", ",".join(columns).encode()):
         raise Failure(f"{path} has a foreign header: move it, or choose another --results-dir")
 
 
 def append_row(path, row):
     """Add the row to the table, in one write under a lock, unless a resumed run did so before."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([COLUMNS, [row[column] for column in COLUMNS]])
+    csv.writer(text, lineterminator="\n").writerows([row.keys(), row.values()])
     header, line = text.getvalue().encode(errors="backslashreplace").split(b"\n", 1)
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "ab+", buffering=0) as file:
@@ -502,7 +502,7 @@ def main(argv=None):
     """Train this step and record the run."""
     options, config, overrides = parse(argv)
     if not options.no_record:
-        check_table(options.results_dir / "results.csv")
+        check_table(options.results_dir / "results.csv", COLUMNS)
     device = pick_device(options.device)
     torch.set_num_threads(config.threads)
     torch.autograd.set_detect_anomaly(options.debug)

@@ -1,151 +1,127 @@
-"""Run what the table of results lacks: every script, preset and variant, for every seed asked for.
+"""Run what results.csv lacks: every script and preset, for every seed asked for.
 
 Seeds 0 to 4, two runs at a time:  python results/reproduce.py --seeds 5 --jobs 2
-Only some, with their presets:     python results/reproduce.py --only train-2.py --only train-2-2head.py
-Only one preset:                   python results/reproduce.py --only "train-2.py --preset final"
-The same by other means:           python results/reproduce.py --seeds 5 --dry-run | parallel
+A script with its presets:         python results/reproduce.py train-2.py
+One preset of it:                  python results/reproduce.py "train-2.py --preset final"
 
-A run is done when the table has its row for the script's present source and settings. One process a run, one thread
-each. An interrupted run goes on from its checkpoint. One that fails is reported at the end and stops no other.
+A run is done when the table has its row for the script's present source and settings. One process
+a run, one thread each. A run that was interrupted goes on from its checkpoint; one that fails is
+reported at the end and stops no other.
 """
-import csv, hashlib, json, shlex, signal, subprocess, sys, time
-from dataclasses import asdict, dataclass
+
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from scripts import ROOT, fail, parser, say, targets
 
-@dataclass(frozen=True)
-class Job:
-    """One run to do."""
-    name: str  # train-2.py --preset final --seed 0
-    stem: str  # train-2-final-seed0, what its files are called
-    cost: int
+from harness.command import ROOT, Failure, Parser, run
+from harness.rows import RESULTS, assign, read_csv
+from harness.scripts import find_steps
 
-    def command(self, options):
-        words = [str(ROOT / word) if word.endswith(".py") else word for word in self.name.split()]
-        return [sys.executable, *words, "--device", "cpu", *options]
 
-def key(script, preset, overrides, seed, source, settings):
-    """What a row must agree in to be the one that a job would write."""
-    knobs = frozenset((name, value) for name, value in settings.items() if name not in ("seed", "threads"))
-    return script, preset, overrides, int(seed), source, knobs
+def chosen(steps, names):
+    """The steps that the names call: a script's name is for it and its presets."""
+    for name in names:
+        if not any(f"{key} ".startswith(f"{name} ") for key in steps):
+            raise Failure(f"{name!r} is neither a script here nor one with a preset of it")
+    wanted = [key for key in steps if any(f"{key} ".startswith(f"{name} ") for name in names)]
+    return [steps[key] for key in (wanted if names else steps)]
 
-def done(table, data_hash):
-    """The keys of the table's rows on names.txt and the CPU; their settings tell which of them are canonical."""
-    keys, reader = set(), None
-    if not table.exists(): return keys
-    try:
-        with open(table, newline="", encoding="utf-8") as file:
-            reader = csv.reader(file, strict=True)
-            header = next(reader, [])
-            for row in (dict(zip(header, values, strict=True)) for values in reader if values):
-                if row["data_hash"] != data_hash or not row["device"].startswith("cpu"): continue
-                settings = json.loads(row["settings"])
-                keys.add(key(*(row[name] for name in ("script", "preset", "overrides", "seed", "source")),
-                             settings))
-    except (OSError, csv.Error, ValueError, KeyError, TypeError, AttributeError) as error:
-        line = f", line {reader.line_num}" if reader else ""
-        fail(f"cannot read {table}{line} ({type(error).__name__}: {error}); mend it or move it away")
-    return keys
 
-def lacking(found, seeds, table):
-    """The jobs without a current row, the longest first, so that none of them is left to run alone at the end."""
-    rows = {sha: done(table, sha[:12]) for sha in {target.module.SHA256 for target in found}}
-    jobs = []
-    for name, module, preset, knobs in found:
-        config = module.Config(**knobs)
-        path, source = Path(module.__file__), module.source_hash()
-        overrides = "" if preset else " ".join(f"{name}={value}" for name, value in sorted(knobs.items()))
-        own = ascii((overrides, "", "")).encode()  # as the script's run() names its files
-        other = hashlib.sha256(own).hexdigest()[:8] if overrides else ""
-        for seed in range(seeds):
-            if key(path.name, preset or "", overrides, seed, source, asdict(config)) in rows[module.SHA256]: continue
-            stem = "-".join(filter(None, [path.stem, preset, other, f"seed{seed}"]))
-            cost = config.steps * config.n_embd * getattr(config, "n_layer", 1)
-            jobs.append(Job(f"{name} --seed {seed}", stem, cost))
-    return sorted(jobs, key=lambda job: -job.cost)
+def lacking(steps, seeds):
+    """The (step, seed) without a row, the longest first: none is left to run alone at the end."""
+
+    def cost(job):
+        config = job[0].config
+        return config.steps * config.n_embd * getattr(config, "n_layer", 1)
+
+    jobs = [(step, seed) for step in steps for seed in range(seeds) if seed not in step.rows]
+    return sorted(jobs, key=cost, reverse=True)
+
+
+def command(step, seed, results):
+    """The command that makes the run, as a list of words."""
+    preset = ["--preset", step.preset] if step.preset else []
+    options = ["--device", "cpu", "--resume", "--results-dir", str(results)]
+    return [sys.executable, str(step.path), *preset, "--seed", str(seed), *options]
+
 
 def check_data(module):
-    """End where the runs would not be on names.txt: none of their rows would ever count."""
+    """Raise Failure where the runs would not be on names.txt: none of their rows would count."""
     data = module.load_data(None, module.Config(), "cpu")  # downloads it on first use
-    if data.hash != module.SHA256[:12]:
-        fail("the runs would not be on the names.txt that the comparison is made with; see data/README.md")
+    if data.hash != module.NAMES_SHA256[:12]:
+        raise Failure("there is no names.txt to run on; see data/README.md", 1)
 
-def start(job, resume, log, options):
-    """Its process, in a session of its own: Ctrl-C at the terminal reaches only this one, which passes it on once."""
-    say(f"started   {job.name}{' --resume' * resume}")
-    with open(log, "wb") as file:
-        return subprocess.Popen(job.command([*options, *["--resume"] * resume]), stdin=subprocess.DEVNULL,
-                                stdout=file, stderr=subprocess.STDOUT, start_new_session=True)
 
-def sweep(jobs, slots, results, options, signals):
-    """Run the jobs, `slots` at a time, until a signal comes. Returns those that failed, and how many ended."""
-    waiting, running, refused, failed, ended = jobs[::-1], {}, set(), [], 0
+def remove_left_overs(results):
+    """Delete the half-written files of killed runs; a file of the last minute may be in use."""
+    for path in results.glob("*/*.tmp"):
+        if time.time() - path.stat().st_mtime > 60:
+            path.unlink(missing_ok=True)
+
+
+def run_all(jobs, slots, results):
+    """Make the runs, some at a time. Returns the logs of those that failed."""
+    running, failed = set(), []
+
+    def run_one(step, seed):
+        log = step.file("logs", seed, ".log", results)
+        print(f"started   {step.key} --seed {seed}", flush=True)
+        with open(log, "wb") as file:
+            start = time.monotonic()
+            words = command(step, seed, results)
+            process = subprocess.Popen(words, stdout=file, stderr=subprocess.STDOUT)
+            running.add(process)
+            status = process.wait()
+            running.remove(process)
+        return f"{step.key} --seed {seed}", status, log, time.monotonic() - start
+
+    pool = ThreadPoolExecutor(slots)
     try:
-        while (waiting or running) and not signals:
-            while waiting and len(running) < slots:
-                job = waiting.pop()
-                resume = (results / "checkpoints" / f"{job.stem}.pt").exists() and job not in refused
-                process = start(job, resume, results / "logs" / f"{job.stem}.log", options)
-                running[process] = job, resume, time.monotonic()
-            time.sleep(0.1)
-            for process in [process for process in running if process.poll() is not None]:
-                job, resume, began = running.pop(process)
-                if process.returncode == 2 and resume:  # the checkpoint is of another source, or damaged
-                    refused.add(job)
-                    waiting.append(job)
-                    continue
-                ended += 1
-                if process.returncode: failed.append((job, process.returncode))
-                how, seconds = "failed" if process.returncode else "finished", time.monotonic() - began
-                say(f"{how:9} {job.name} in {seconds:.0f} s; {ended} of {len(jobs)} done, {len(failed)} failed")
+        futures = [pool.submit(run_one, step, seed) for step, seed in jobs]
+        for count, future in enumerate(as_completed(futures), start=1):
+            name, status, log, seconds = future.result()
+            how = "failed" if status else "finished"
+            print(f"{how:9} {name} in {seconds:.0f} s; {count} of {len(jobs)}", flush=True)
+            if status:
+                failed.append(log)
     finally:
-        stop(running, signals)
-    return failed, ended
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in list(running):
+            process.terminate()
+    return failed
 
-def stop(processes, signals):
-    """End what still runs: each run saves its state at the first signal. At a second Ctrl-C, end them at once."""
-    for process in processes: process.terminate()
-    while any(process.poll() is None for process in processes):
-        if len(signals) > 1: [process.kill() for process in processes]
-        time.sleep(0.1)
 
-def last_line(log):
-    """The end of a log, which is where a run says what went wrong."""
-    return "".join(log.read_text("utf-8", errors="replace").strip().splitlines()[-1:])
-
-def main(argv=None):
-    ap = parser(__doc__)
-    ap.add_argument("--seeds", type=int, default=1, metavar="N", help="seeds 0 to N - 1 (default: 1)")
-    ap.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time (default: 1)")
-    ap.add_argument("--only", action="append", default=[], metavar="NAME", help="a script, or a script and a preset")
-    ap.add_argument("--results-dir", type=Path, metavar="DIR", help="where the runs record (default: results)")
-    ap.add_argument("--dry-run", action="store_true", help="print the commands, one a line, and run none")
-    args = ap.parse_args(argv)
-    if args.seeds < 1 or args.jobs < 1: fail("--seeds and --jobs take numbers from 1 up")
-    results = (args.results_dir or ROOT / "results").resolve()
-    options = ["--results-dir", str(results)] if args.results_dir else []
-    signals = []
-    for number in (signal.SIGINT, signal.SIGTERM): signal.signal(number, lambda number, _: signals.append(number))
-    found = targets(args.only)
-    jobs = lacking(found, args.seeds, results / "results.csv")
-    if args.dry_run:
-        for job in jobs: say(shlex.join(job.command(options)))
+def main(argv=None, root=ROOT):
+    parser = Parser(__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="a script, or one with a preset")
+    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="seeds 0 to N - 1")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time")
+    parser.add_argument("--results-dir", type=Path, default=root / "results", metavar="DIR")
+    parser.add_argument("--dry-run", action="store_true", help="only say what would be run")
+    options = parser.parse_args(argv)
+    if min(options.seeds, options.jobs) < 1:
+        raise Failure("--seeds and --jobs take numbers from 1 up")
+    results = options.results_dir.resolve()
+    steps = find_steps(root)
+    assign(read_csv(results / "results.csv", RESULTS), steps)
+    jobs = lacking(chosen(steps, options.names), options.seeds)
+    print(f"{len(jobs)} runs are lacking")
+    if options.dry_run or not jobs:
+        for step, seed in jobs:
+            print(f"{step.key} --seed {seed}")
         return
-    say(f"{len(jobs)} of {len(found) * args.seeds} runs to do, logs in {results / 'logs'}")
-    if not jobs: return
-    check_data(found[0].module)
-    try:
-        (results / "logs").mkdir(parents=True, exist_ok=True)
-        failed, ended = sweep(jobs, args.jobs, results, options, signals)
-    except OSError as error:
-        fail(f"cannot run these ({error})", 1)
-    for job, status in failed:
-        log = results / "logs" / f"{job.stem}.log"
-        say(f"failed (status {status}): {job.name}: {last_line(log)}; its log is {log}")
-    if signals:
-        left = len(jobs) - ended
-        fail(f"stopped with {left} of {len(jobs)} runs left; the same command goes on from there", 128 + signals[0])
-    if failed: fail(f"{len(failed)} of {len(jobs)} runs failed; the others have their rows", 1)
+    check_data(jobs[0][0].module)
+    (results / "logs").mkdir(parents=True, exist_ok=True)
+    remove_left_overs(results)
+    failed = run_all(jobs, options.jobs, results)
+    for log in failed:
+        last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
+        print(f"failed: {log}: {''.join(last)}")
+    if failed:
+        raise Failure(f"{len(failed)} of {len(jobs)} runs failed; the others have their rows", 1)
+
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -1,38 +1,52 @@
-"""Fixtures. No test reaches the network, trains on more than a handful of names, or writes outside tmp_path."""
-import os, random, signal, socket, types
+"""Fixtures. No test reaches the network, writes outside tmp_path, or trains for long."""
 
-os.environ.update(dict.fromkeys(["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"], "http://127.0.0.1:9"),
-                  no_proxy="127.0.0.1,localhost")  # for the subprocesses as well
-import pytest, torch
+import os
+import random
+import socket
+import sys
+import types
 
-import common
+PROXIES = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")
+os.environ |= dict.fromkeys(PROXIES, "http://127.0.0.1:9")  # for processes that a test starts
+os.environ["no_proxy"] = "127.0.0.1,localhost"
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+pytest.register_assert_rewrite("common")
+
+import common  # noqa: E402
 
 torch.set_num_threads(1)
 
 
 def pytest_generate_tests(metafunc):
-    """A test with an argument `script` runs for every script, one with `step` for each of the eight."""
+    """A test with an argument `script` runs for every script, with `step` for each of the eight."""
     if "script" in metafunc.fixturenames:
-        metafunc.parametrize("script", common.SCRIPTS, ids=[path.stem for path in common.SCRIPTS])
+        metafunc.parametrize("script", common.SCRIPTS, ids=lambda path: path.stem)
     if "step" in metafunc.fixturenames:
-        metafunc.parametrize("step", [common.ROOT / name for name in common.CHAIN], ids=list(common.CHAIN))
+        metafunc.parametrize(
+            "step", [common.ROOT / name for name in common.CHAIN], ids=lambda path: path.stem
+        )
 
 
 @pytest.fixture(autouse=True)
 def put_back(monkeypatch):
-    """What main() sets for its own process is put back, and nothing but this machine can be reached."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    threads, anomaly, rng = torch.get_num_threads(), torch.is_anomaly_enabled(), torch.get_rng_state()
+    """What a run sets in its process is put back, and nothing but this machine can be reached."""
+    threads, anomaly, rng = (
+        torch.get_num_threads(),
+        torch.is_anomaly_enabled(),
+        torch.get_rng_state(),
+    )
     connect = socket.socket.connect
 
     def local_only(self, address):
-        assert not isinstance(address, tuple) or address[0] in ("127.0.0.1", "localhost", "::1"), f"network: {address}"
+        local = not isinstance(address, tuple) or address[0] in ("127.0.0.1", "localhost", "::1")
+        assert local, f"a test reached for the network: {address}"
         return connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", local_only)
     yield
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
     torch.set_num_threads(threads)
     torch.autograd.set_detect_anomaly(anomaly)
     torch.set_rng_state(rng)
@@ -41,9 +55,7 @@ def put_back(monkeypatch):
 @pytest.fixture
 def scripts():
     """The paths of the eight steps."""
-    paths = [common.ROOT / name for name in common.CHAIN]
-    assert [path for path in paths if not path.exists()] == []
-    return paths
+    return [common.ROOT / name for name in common.CHAIN]
 
 
 @pytest.fixture
@@ -55,39 +67,34 @@ def load():
 def names(tmp_path):
     """A small data file: 60 names over nine letters, two to seven long, some of them twice."""
     rng = random.Random(7)
+    items = ["".join(rng.choices("abcdeimno", k=rng.randint(2, 7))) for _ in range(50)]
     path = tmp_path / "small.txt"
-    path.write_text("".join("".join(rng.choices("abcdeimno", k=rng.randint(2, 7))) + "\n" for _ in range(50)) +
-                    "anna\nbea\n" * 5, "utf-8")
+    path.write_text("\n".join(items + ["anna", "bea"] * 5) + "\n", "utf-8")
     return path
 
 
 @pytest.fixture
-def ids_28():
-    """A Data section's view of names over the 26 letters, for models that want no file: vocabulary 28."""
-    chars = [chr(code) for code in range(ord("a"), ord("z") + 1)]
+def go(tmp_path, names, capsys, monkeypatch):
+    """Run a script in this process as its command does, on the small data: what came of it.
 
-    def encode(items, length=None):
-        length = length or max(map(len, items)) + 2
-        rows = [[1, *(chars.index(char) + 2 for char in item), 1] for item in items]
-        return torch.tensor([row + [0] * (length - len(row)) for row in rows])
+    An expected failure is a status and a line in `err`; a bug is raised. The results lie in
+    tmp_path/results, or in the folder named. `small` gives it few steps, which flags override.
+    """
 
-    return types.SimpleNamespace(chars=chars, encode=encode)
-
-
-@pytest.fixture
-def go(tmp_path, names, capsys):
-    """Run a script's main() on the small data, results in tmp_path/results or the folder given; what it printed."""
     def run(script, *argv, results="results", data=names, small=True):
         module = script if isinstance(script, types.ModuleType) else common.load(script)
         results = tmp_path / results
-        argv = [*(common.SMALL if small else []), *(["--data", data] if data else []), "--results-dir", results, *argv]
+        flags = ["--results-dir", results, *(common.SMALL if small else ["--device", "cpu"])]
+        flags += ["--data", data] if data else []
+        monkeypatch.setattr(sys, "argv", [module.__file__, *map(str, [*flags, *argv])])
         capsys.readouterr()
         status = 0
         try:
-            module.main([str(arg) for arg in argv])
+            module.run()
         except SystemExit as stop:
-            status = stop.code
+            status = stop.code or 0
         out, err = capsys.readouterr()
-        return types.SimpleNamespace(status=status, out=out, err=err, results=results, table=results / "results.csv")
+        table = results / "results.csv"
+        return types.SimpleNamespace(status=status, out=out, err=err, results=results, table=table)
 
     return run

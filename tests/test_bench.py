@@ -1,4 +1,5 @@
 """results/bench.py: one table of what a step costs. Times are not tested, what they are made of is."""
+
 import math, re, shutil, sys
 
 import pytest, torch
@@ -14,7 +15,8 @@ def module(names, monkeypatch):
     """train-2.py, whose data is a small file; nothing is found but it and a script that has a variant, too."""
     root, load = names.parent / "project", tools.load
     root.mkdir()
-    for name in ("train-2.py", tools.BIGRAM): shutil.copy(ROOT / name, root)
+    for name in ("train-2.py", tools.BIGRAM):
+        shutil.copy(ROOT / name, root)
 
     def load_small(script):
         module = load(script)
@@ -38,7 +40,9 @@ def subject(module, preset=None):
     return bench.Subject(target, 1, module.load_data(None, config, "cpu", save=False))
 
 
-def test_one_table_of_every_script_and_preset_at_every_number_of_threads(module, capsys, monkeypatch):
+def test_one_table_of_every_script_and_preset_at_every_number_of_threads(
+    module, capsys, monkeypatch
+):
     """And of no variant: train-2.py without padding, or the other script without layers."""
     assert len(tools.targets()) == len(tools.targets(variants=False)) + 2
     asked = []
@@ -47,9 +51,19 @@ def test_one_table_of_every_script_and_preset_at_every_number_of_threads(module,
     assert set(asked) == {1, 2}
     out, err = capsys.readouterr()
     header, *lines, last = out.splitlines()
-    assert err == "" and header.split()[:3] == ["script", "threads", "ms/step"] and "GFLOP/s at 2 threads" in last
-    names = [tools.BIGRAM, "train-2.py", *(f"train-2.py --preset {preset}" for preset in module.PRESETS)]
-    assert [re.split("  +", line)[:2] for line in lines] == [[name, threads] for name in names for threads in "12"]
+    assert (
+        err == ""
+        and header.split()[:3] == ["script", "threads", "ms/step"]
+        and "GFLOP/s at 2 threads" in last
+    )
+    names = [
+        tools.BIGRAM,
+        "train-2.py",
+        *(f"train-2.py --preset {preset}" for preset in module.PRESETS),
+    ]
+    assert [re.split("  +", line)[:2] for line in lines] == [
+        [name, threads] for name in names for threads in "12"
+    ]
     for line in lines:
         ms, *shares, per_name, per_token, floor, ratio = re.split("  +", line)[2:]
         assert len(shares) == 4 and all(re.fullmatch(r"\d+%", share) for share in shares)
@@ -57,7 +71,9 @@ def test_one_table_of_every_script_and_preset_at_every_number_of_threads(module,
 
 
 def test_only(module, capsys):
-    bench.main(["--turns", "1", "--steps", "1", "--threads", "1", "--only", "train-2.py --preset 64x4"])
+    bench.main(
+        ["--turns", "1", "--steps", "1", "--threads", "1", "--only", "train-2.py --preset 64x4"]
+    )
     assert len(capsys.readouterr().out.splitlines()) == 3
 
 
@@ -66,7 +82,10 @@ def test_the_operations_are_those_of_the_matrix_products(module, preset):
     """Counted by hand: twice the multiplications of every Linear and of attention's two products."""
     one = subject(module, preset)
     B, T, C, V = 5, 7, one.config.n_embd, len(one.data.chars) + 2
-    by_hand = 2 * B * T * (one.config.n_layer * (4 + 8) * C * C + C * V) + one.config.n_layer * 2 * 2 * B * T * T * C
+    by_hand = (
+        2 * B * T * (one.config.n_layer * (4 + 8) * C * C + C * V)
+        + one.config.n_layer * 2 * 2 * B * T * T * C
+    )
     assert one.forward_flops(torch.ones(B, T, dtype=torch.long)) == by_hand
 
 
@@ -82,7 +101,7 @@ def test_a_turn_sums_what_its_steps_did(module):
     one, other = subject(module), subject(module)
     one.turn(3)
     batches = [other.one_step()[1:] for _ in range(4)][1:]  # the first of a turn is not counted
-    turn, = one.turns
+    (turn,) = one.turns
     assert turn["names"] == 3 * 32
     assert turn["tokens"] == sum((targets != 0).sum().item() for _, targets in batches)
     assert turn["flops"] == 3 * sum(one.forward_flops(inputs) for inputs, _ in batches)
@@ -94,11 +113,15 @@ def test_a_step_trains_as_the_script_does(module):
     module.PRESETS["few"] = dict(knobs=dict(knobs, steps=3, warmup_steps=1))
     one = subject(module, "few")
     config, data = one.config, one.data
-    for _ in range(3): one.one_step()
+    for _ in range(3):
+        one.one_step()
     torch.manual_seed(config.seed)
     model = module.Transformer(config, len(data.chars) + 2, data.max_len)
-    for _ in module.train(model, data, config, {}, []): pass
-    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), one.model.parameters(), strict=True))
+    for _ in module.train(model, data, config, {}, []):
+        pass
+    assert all(
+        torch.equal(a, b) for a, b in zip(model.parameters(), one.model.parameters(), strict=True)
+    )
     one.one_step()  # after its last step it begins the batches again
     assert one.step == 1
 
@@ -117,9 +140,18 @@ def test_the_rate_is_a_number():
     assert 0 < bench.matmul_rate(1, size=64) < math.inf
 
 
-@pytest.mark.parametrize("argv", (["--turns", "0"], ["--steps", "x"], ["--threads", "0"], ["--threads", "5000"],
-                                  ["--only", "train-9.py"], ["--only", "results/stream.py"],
-                                  ["--only", "train-2-2head-4layer.py --n-layer 0"]))
+@pytest.mark.parametrize(
+    "argv",
+    (
+        ["--turns", "0"],
+        ["--steps", "x"],
+        ["--threads", "0"],
+        ["--threads", "5000"],
+        ["--only", "train-9.py"],
+        ["--only", "results/stream.py"],
+        ["--only", "train-2-2head-4layer.py --n-layer 0"],
+    ),
+)
 def test_wrong_use_is_one_line(module, capsys, argv):
     with pytest.raises(SystemExit) as stop:
         bench.main(argv)

@@ -1,422 +1,358 @@
-"""The models: sizes, what a logit may depend on, attention against its mathematics, how far they can learn."""
-import collections, copy, hashlib, math, random, re, textwrap
+"""The models: sizes, attention against its mathematics, what a logit may depend on."""
 
-import pytest, torch, torch.nn.functional as F
+import math
 
-import common
-from common import CHAIN, ROOT, load
+import pytest
+import torch
+import torch.nn.functional as F
+from common import CHAIN, load
 
+PRESETS = ["64x4", "dropout", "20k", "final", "fast", "best"]
+WRITTEN_OUT = ["train-2-baseline.py", "train-2-double-embd.py", "train-2-2head.py"]
 WITH_ROPE = ["train-2-2head-4layer-mlp-ln-rope.py", "train-2.py"]
+EXACT = {"rtol": 0, "atol": 1e-12}  # in double precision
 
 
-def build(module, vocab=28, max_len=20, seed=0, **knobs):
+def build(module, vocab_size=28, max_len=20, seed=0, **knobs):
+    """A model as a run makes it, in double precision and without dropout."""
     torch.manual_seed(seed)
-    return module.Transformer(module.Config(**knobs), vocab, max_len)
+    return module.Transformer(module.Config(**knobs), vocab_size, max_len).double().eval()
 
 
-def tokens(n, length, seed=1):
-    """Random names that fill their length, the boundary first: (n, length)."""
-    drawn = torch.randint(2, 28, (n, length), generator=torch.Generator().manual_seed(seed))
-    drawn[:, 0] = 1
-    return drawn
+def inputs(count, length, seed=1):
+    """Random inputs, the boundary first: (count, length)."""
+    generator = torch.Generator().manual_seed(seed)
+    tokens = torch.randint(2, 28, (count, length), generator=generator)
+    tokens[:, 0] = 1
+    return tokens
+
+
+def attention_of(model):
+    """The first attention layer."""
+    return next(part for part in model.modules() if type(part).__name__ == "Attention")
+
+
+def output_of(part, model, tokens):
+    """What goes into a part of the model, and what comes out, while it reads the tokens."""
+    seen = []
+    hook = part.register_forward_hook(lambda part, inputs, output: seen.append((inputs[0], output)))
+    with torch.no_grad():
+        model(tokens)
+    hook.remove()
+    return seen[0]
 
 
 @pytest.fixture
 def calls(monkeypatch):
-    """Every call of F.scaled_dot_product_attention: [(q, k, v, keywords, result)]."""
+    """The calls of F.scaled_dot_product_attention: [(q, k, v, keywords)]."""
     made, function = [], F.scaled_dot_product_attention
 
-    def spy(q, k, v, **keywords):
-        made.append((q, k, v, keywords, result := function(q, k, v, **keywords)))
-        return result
+    def watched(q, k, v, **keywords):
+        made.append((q, k, v, keywords))
+        return function(q, k, v, **keywords)
 
-    monkeypatch.setattr(F, "scaled_dot_product_attention", spy)
+    monkeypatch.setattr(F, "scaled_dot_product_attention", watched)
     return made
 
 
 # Sizes
 
-def test_parameters(step):
+
+def test_sizes(step):
     module = load(step)
-    config, n_embd, head_size, n_head, n_layer, parameters, _ = CHAIN[step.name]
-    model = build(module)
-    assert sum(p.numel() for p in model.parameters()) == parameters
-    knobs = module.Config()
-    assert knobs.n_embd == n_embd and getattr(knobs, "n_layer", 1) == n_layer and getattr(knobs, "n_head", 1) == n_head
-    assert getattr(knobs, "head_size", n_embd // n_head) == head_size
+    _, n_embd, head_size, n_head, n_layer, parameters, _ = CHAIN[step.name]
+    config = module.Config()
+    assert config.n_embd == n_embd
+    assert getattr(config, "head_size", n_embd // n_head) == head_size
+    assert getattr(config, "n_head", 1) == n_head
+    assert getattr(config, "n_layer", 1) == n_layer
+    assert sum(p.numel() for p in build(module).parameters()) == parameters
 
 
-@pytest.mark.parametrize("preset", ["64x4", "dropout", "20k", "final", "fast", "best"])
-def test_parameters_of_the_presets(preset):
+@pytest.mark.parametrize("preset", PRESETS)
+def test_sizes_of_the_presets(preset):
     module = load("train-2.py")
-    assert sum(p.numel() for p in build(module, **module.PRESETS[preset]["knobs"]).parameters()) == 202_780
+    knobs = module.PRESETS[preset]["knobs"]
+    config = module.Config(**knobs)
+    assert (config.n_embd, config.n_head, config.n_layer) == (64, 4, 4)
+    assert sum(p.numel() for p in build(module, **knobs).parameters()) == 202_780
 
 
 def test_the_presets_build_on_one_another():
+    """The published ones are spelled out; the recipes of our own are tuned within bounds."""
     module = load("train-2.py")
-    knobs = {name: module.Config(**preset["knobs"]) for name, preset in module.PRESETS.items()}
-    width = dict(n_embd=64, n_head=4, n_layer=4)
-    assert knobs["64x4"] == module.Config(**width)
-    assert knobs["dropout"] == module.Config(**width, dropout=0.2)
-    assert knobs["20k"] == module.Config(**width, dropout=0.2, steps=20000)
-    assert knobs["final"] == module.Config(**width, dropout=0.2, steps=20000, learning_rate=1e-3, warmup_steps=200,
-                                           lr_decay_to=0.1, weight_decay=0.01, grad_clip=1.0)
-    base = {"64x4": None, "dropout": "64x4", "20k": "dropout", "final": "20k", "fast": "64x4", "best": "final"}
-    assert {name: preset["builds_on"] for name, preset in module.PRESETS.items()} == {
-        name: "train-2.py" + (f" --preset {other}" if other else "") for name, other in base.items()}
+    configs = {name: module.Config(**preset["knobs"]) for name, preset in module.PRESETS.items()}
+    wide = {"n_embd": 64, "n_head": 4, "n_layer": 4}
+    long = wide | {"dropout": 0.2, "steps": 20_000}
+    schedule = {"learning_rate": 1e-3, "warmup_steps": 200, "lr_decay_to": 0.1}
+    assert configs["64x4"] == module.Config(**wide)
+    assert configs["dropout"] == module.Config(**wide, dropout=0.2)
+    assert configs["20k"] == module.Config(**long)
+    assert configs["final"] == module.Config(**long, **schedule, weight_decay=0.01, grad_clip=1.0)
+    assert (configs["fast"].steps, configs["best"].steps) == (4000, 20_000)
+    bases = {name: preset["builds_on"] for name, preset in module.PRESETS.items()}
+    parents = {"dropout": "64x4", "20k": "dropout", "final": "20k", "fast": "64x4", "best": "final"}
+    expected = {name: f"train-2.py --preset {parent}" for name, parent in parents.items()}
+    assert bases == {"64x4": "train-2.py"} | expected
 
 
-def test_the_presets_for_speed_and_for_loss():
-    """Their other knobs are tuned; the shape is that of 64x4, and `best` sees no more names than `final`."""
-    module = load("train-2.py")
-    fast, best, final = (module.Config(**module.PRESETS[name]["knobs"]) for name in ("fast", "best", "final"))
-    for config in (fast, best):
-        assert (config.n_embd, config.n_head, config.n_layer) == (64, 4, 4)
-        assert not config.compile and not config.validate and config.threads == 1
-    assert best.steps * best.batch_size <= 20_000 * 32 == final.steps * final.batch_size
-    assert fast.steps * fast.batch_size < final.steps * final.batch_size
+def test_only_query_key_and_value_have_no_bias(step):
+    for name, part in build(load(step)).named_modules():
+        if isinstance(part, torch.nn.Linear):
+            assert (part.bias is None) == (name.split(".")[-1] == "qkv"), name
 
 
-def test_biases(step):
-    """Query, key and value have none, every other linear layer has one."""
-    linear = {name: m for name, m in build(load(step)).named_modules() if isinstance(m, torch.nn.Linear)}
-    assert {name.split(".")[-1] for name, m in linear.items() if m.bias is None} <= {"query", "key", "value", "qkv"}
-    assert {name.split(".")[-1] for name, m in linear.items() if m.bias is not None} <= {"proj", "fc", "head"}
+def test_the_last_linear_is_lm_head(script):
+    """The logits are what lm_head makes: there is nothing after it, and no other last layer."""
+    model, tokens = build(load(script)), inputs(2, 5)
+    _, logits = output_of(model.lm_head, model, tokens)
+    assert isinstance(model.lm_head, torch.nn.Linear)
+    assert torch.equal(model(tokens), logits)
 
 
-def test_a_model_without_layers_is_a_bigram_model(step):
-    module = load(step)
-    if not hasattr(module.Config(), "n_layer"):
-        assert CHAIN[step.name][4] == 1
-        return
-    model = build(module, n_layer=0)
-    n_embd = module.Config().n_embd
-    assert sum(p.numel() for p in model.parameters()) == 28 * n_embd + 28 * n_embd + 28
-    a = tokens(2, 6)
-    a[1, 3] = a[0, 3]
-    logits = model(a)
-    assert torch.equal(logits[0, 3], logits[1, 3])  # nothing but the token itself counts
-    out = model.head(model.tok_emb(a))
-    assert torch.equal(logits, out)
-
-
-BIGRAM = "train-2-2head-4layer.py"
-
-
-def test_a_run_without_layers_looks_at_the_last_token_only(go):
-    """As it is run: the trained model knows the token, and neither what came before nor the position."""
-    done = go(BIGRAM, "--n-layer", 0)
-    assert (done.status, done.err) == (0, "")
-    row, = common.read_table(done.table)
-    assert (row["n_layer"], row["config"]) == ("0", "4 layers") and "n_layer=0" in row["overrides"].split()
-    module, state = load(BIGRAM), common.checkpoint(done.results)
-    vocab = len(state["chars"]) + 2
-    model = module.Transformer(module.Config(n_layer=0), vocab, state["max_len"]).eval()
-    model.load_state_dict(state["model"])
-    assert sum(p.numel() for p in model.parameters()) == int(row["params"])
-    rows = torch.randint(1, vocab, (50, state["max_len"]), generator=torch.Generator().manual_seed(2))
-    logits, alone = model(rows), model(torch.arange(vocab)[:, None])[:, 0]
-    assert torch.allclose(logits, alone[rows], rtol=0, atol=1e-6)
-    assert len({tuple(line) for line in alone[1:].tolist()}) == vocab - 1  # but it does look at that one
-
-
-def counted_bigram(path):
-    """The test loss of counting which token follows which in the training names, one added to every count."""
-    items = [line.strip() for line in path.read_text("utf-8").split("\n") if line.strip()]
-    random.Random(42).shuffle(items)
-    cut = int(0.8 * len(items))
-    def pairs(items): return [pair for item in items for pair in zip("." + item, item + ".")]
-    counts = collections.Counter(pairs(items[:cut]))
-    before = collections.Counter(a for a, _ in pairs(items[:cut]))
-    followers = len(set("".join(items))) + 1  # the letters, and the boundary
-    losses = [-math.log((counts[a, b] + 1) / (before[a] + followers)) for a, b in pairs(items[cut:])]
-    return sum(losses) / len(losses)
-
-
-def test_the_trained_bigram_is_as_good_as_the_counted_one():
-    """No model that looks at one character can do much better, and a trained one should not do worse."""
-    names, table = ROOT / "data" / "names.txt", ROOT / "results" / "results.csv"
-    if not names.exists(): pytest.skip("no data/names.txt here")
-    sha = hashlib.sha256(names.read_bytes()).hexdigest()[:12]
-    rows = [row for row in common.read_table(table) if (row["script"], row["overrides"]) == (BIGRAM, "n_layer=0")]
-    losses = [float(row["test"]) for row in rows if row["data_hash"] == sha]
-    if not losses: pytest.skip("no run of the bigram is recorded yet")
-    assert abs(sum(losses) / len(losses) - counted_bigram(names)) < 0.02
-
-
-def test_the_counted_bigram_by_hand(tmp_path):
-    path = tmp_path / "two.txt"
-    path.write_text("ab\nab\n")  # one to count, one to test; each pair was seen once, of 3 followers and 1 more
-    assert counted_bigram(path) == pytest.approx(math.log(2))
-
-
-def test_the_global_generator_alone_draws_the_weights(step):
+def test_the_seed_alone_draws_the_weights(step):
     a, b, c = (build(load(step), seed=seed).state_dict() for seed in (0, 0, 1))
     assert all(torch.equal(a[key], b[key]) for key in a)
     assert not all(torch.equal(a[key], c[key]) for key in a)
 
 
+def test_a_new_model_knows_nothing(step):
+    """Its loss is near that of a guess among 28 tokens."""
+    module, tokens = load(step), inputs(200, 9)
+    loss = module.masked_loss(build(module)(tokens[:, :-1]), tokens[:, 1:])
+    assert abs(loss.item() - math.log(28)) < 0.4
+
+
 # What a logit may depend on
 
-def test_causality(script):
-    model = build(load(script)).double().eval()
-    x = tokens(1, 10)
-    logits = model(x)
+
+def test_no_position_looks_ahead(script):
+    model, tokens = build(load(script)), inputs(1, 10)
+    logits = model(tokens)
     for place in range(1, 10):
-        y = x.clone()
-        y[0, place] = 2 + (x[0, place] - 1) % 26
-        other = model(y)
-        assert torch.allclose(other[:, :place], logits[:, :place], rtol=0, atol=1e-12)
-        assert not torch.allclose(other[:, place], logits[:, place], rtol=0, atol=1e-4)  # the change did arrive
+        other = tokens.clone()
+        other[0, place] = 2 + (tokens[0, place] - 1) % 26
+        change = (model(other) - logits).abs().amax(dim=-1)[0]  # (10,)
+        assert change[:place].max() < 1e-12
+        assert change[place] > 1e-4  # the change did arrive
 
 
-def test_every_earlier_token_counts(step):
-    model = build(load(step)).double().eval()
-    x = tokens(1, 10)
-    for place in range(9):
-        y = x.clone()
-        y[0, place] = 2 + (x[0, place] - 1) % 26
-        assert (model(y) - model(x))[:, -1].abs().max() > 1e-9
+def test_every_position_looks_at_all_before_it(step):
+    model, tokens = build(load(step)), inputs(1, 10)
+    for place in range(10):
+        other = tokens.clone()
+        other[0, place] = 2 + (tokens[0, place] - 1) % 26
+        assert (model(other) - model(tokens))[0, -1].abs().max() > 1e-9
 
 
-def test_padding_and_neighbours_do_not_count(script, ids_28):
+def test_padding_and_neighbours_do_not_count(script):
+    """A short name has the logits and losses that it has alone."""
     module = load(script)
-    model = build(module).double().eval()
-    items = ["emma", "al", "maximilian", "bo", "christopher"]
-    wide = ids_28.encode(items, 20)
-
-    def losses(rows):
-        with torch.no_grad():
-            return module.masked_loss(model(rows[:, :-1]), rows[:, 1:], reduction="none").view(len(rows), -1)
-
-    together = losses(wide)
-    for i, item in enumerate(items):
-        n = len(item) + 1
-        alone = losses(ids_28.encode([item]))
-        assert alone.shape == (1, n) and alone.min() > 0
-        assert torch.allclose(together[i, :n], alone[0], rtol=0, atol=1e-12)
-        assert not together[i, n:].any()
-    # the same of the function that evaluates, which cuts and sorts: in whatever order and company
-    model.float()
-    full = module.token_losses(model, wide)
-    order = [3, 0, 4, 2, 1]
-    assert torch.allclose(module.token_losses(model, wide[order]), full[order], rtol=0, atol=1e-5)
-    assert torch.allclose(full, together.float(), rtol=0, atol=1e-5)
+    model, short, long = build(module), inputs(1, 5)[0], inputs(1, 20, seed=2)[0]
+    both = torch.zeros(2, 20, dtype=torch.long)
+    both[0, :5], both[1] = short, long
+    logits = model(both[:, :-1])
+    assert torch.allclose(logits[0, :4], model(short[None, :-1])[0], **EXACT)
+    alone = module.masked_loss(model(short[None, :-1]), short[None, 1:], reduction="none")
+    losses = module.masked_loss(logits, both[:, 1:], reduction="none").view(2, -1)
+    assert torch.allclose(losses[0, :4], alone, **EXACT)
+    assert not losses[0, 4:].any()
 
 
-def test_the_mean_loss_leaves_padding_out(script, ids_28):
-    """The mean over targets, which a batch's padding does not water down: value and gradient."""
-    module = load(script)
-    narrow, wide = ids_28.encode(["emma", "al"]), ids_28.encode(["emma", "al"], 20)
-    gradients = []
-    for rows in (narrow, wide):
-        model = build(module).double()
-        loss = module.masked_loss(model(rows[:, :-1]), rows[:, 1:])
-        loss.backward()
-        gradients.append([loss.detach(), *(p.grad for p in model.parameters())])
-        by_hand = [-model(torch.tensor([[1, *row[:i]]])).log_softmax(-1)[0, -1, row[i]] for row in
-                   ([6, 14, 14, 2, 1], [2, 13, 1]) for i in range(len(row))]
-        assert loss.item() == pytest.approx(sum(by_hand).item() / 8, abs=1e-12)
-    assert all(torch.allclose(a, b, rtol=0, atol=1e-12) for a, b in zip(*gradients))
+def test_only_rope_knows_the_order_of_what_came_before(step):
+    """Before it, one layer sees a set of earlier tokens."""
+    module = load(step)
+    one_layer = {"n_layer": 1} if hasattr(module.Config(), "n_layer") else {}
+    model = build(module, **one_layer)
+    a, b = torch.tensor([[1, 5, 9, 13, 4]]), torch.tensor([[1, 13, 5, 9, 4]])
+    equal = torch.allclose(model(a)[0, -1], model(b)[0, -1], **EXACT)
+    assert equal == (step.name not in WITH_ROPE)
 
 
 # Attention
 
-def mathematics():
-    """The three commented lines that stand above the call in the baseline, as code, and the call itself."""
-    source = (ROOT / "train-2-baseline.py").read_text("utf-8")
-    found = re.search(r"((?:^ +# .+\n){3})^ +(x = F\.scaled_dot_product_attention\(.+)$", source, flags=re.M)
-    assert found, "three lines of mathematics stand above the call in the baseline"
-    return re.sub(r"^ +# ", "", found[1], flags=re.M), found[2]
+
+def by_the_kernel(attention, x, n_head):
+    """What attention gathers from x, by PyTorch's own function: (B, T, n_head * head_size)."""
+    B, T, _ = x.shape
+    q, k, v = (
+        part.view(B, T, n_head, -1).transpose(1, 2) for part in attention.qkv(x).chunk(3, dim=-1)
+    )
+    gathered = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    return gathered.transpose(1, 2).reshape(B, T, -1)
 
 
-def test_the_mathematics_above_the_call_is_what_it_computes():
-    formula, call = mathematics()
-    q, k, v = torch.randn(3, 5, 1, 9, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    a, b = (dict(q=q, k=k, v=v, torch=torch, math=math, F=F) for _ in range(2))
-    exec(formula, a)
-    exec(call, b)
-    assert a["x"].shape == b["x"].shape == (5, 1, 9, 16)
-    assert torch.allclose(a["x"], b["x"], rtol=0, atol=1e-12)
+@pytest.mark.parametrize("name", WRITTEN_OUT)
+def test_live_attention_is_scaled_dot_product_attention(name, calls):
+    module = load(name)
+    model, tokens = build(module), inputs(3, 9)
+    attention = attention_of(model)
+    x, result = output_of(attention, model, tokens)
+    assert not calls  # it is written out, in plain tensor operations
+    expected = by_the_kernel(attention, x, getattr(module.Config(), "n_head", 1))
+    if hasattr(attention, "proj"):
+        expected = attention.proj(expected)
+    assert torch.allclose(result, expected, **EXACT)
 
 
-def test_attention_is_the_written_out_mathematics(step, calls):
-    formula, _ = mathematics()
-    model = build(load(step)).double().eval()
-    model(tokens(3, 9))
-    _, _, head_size, n_head, n_layer, _, _ = CHAIN[step.name][:7]
-    assert len(calls) == n_layer
-    for q, k, v, _, result in calls:
-        assert q.shape == k.shape == v.shape == (3, n_head, 9, head_size)
-        space = dict(q=q, k=k, v=v, torch=torch, math=math)
-        exec(formula, space)
-        assert torch.allclose(space["x"], result, rtol=0, atol=1e-12)
-        for b in range(3):  # and the same without any of torch's shortcuts
-            for h in range(n_head):
-                for t in range(9):
-                    scores = torch.stack([q[b, h, t] @ k[b, h, s] for s in range(t + 1)]) / math.sqrt(head_size)
-                    weights = scores.exp() / scores.exp().sum()
-                    expected = sum(weights[s] * v[b, h, s] for s in range(t + 1))
-                    assert torch.allclose(result[b, h, t], expected, rtol=0, atol=1e-12)
+def test_live_attention_is_the_formula(calls):
+    """softmax(q k^T / sqrt(head_size)) v over the positions so far, one position at a time."""
+    model, tokens = build(load("train-2-baseline.py")), inputs(1, 9)
+    x, result = output_of(model.attn, model, tokens)
+    q, k, v = model.attn.qkv(x[0]).chunk(3, dim=-1)  # (9, 16) each
+    for t in range(9):
+        scores = [math.exp((q[t] @ k[s]).item() / 4) for s in range(t + 1)]
+        expected = sum(score / sum(scores) * v[s] for s, score in enumerate(scores))
+        assert torch.allclose(result[0, t], expected, **EXACT)
+
+
+def test_the_kernel_changes_nothing_but_the_speed():
+    """With the same weights, attention in 4 layers is attention in 2 heads."""
+    live, kernel = load("train-2-2head.py"), load("train-2-2head-4layer.py")
+    for knobs in ({}, {"n_embd": 24, "n_head": 3}):
+        a = live.Attention(live.Config(**knobs), 20).double()
+        b = kernel.Attention(kernel.Config(**knobs)).double()
+        b.load_state_dict(a.state_dict())
+        x = torch.randn(3, 9, live.Config(**knobs).n_embd, dtype=torch.float64)
+        assert torch.allclose(a(x), b(x), **EXACT)
 
 
 def test_heads_are_kept_apart(step, calls):
-    """Values of a token depend on that token alone, and heads come out side by side, in order, into the projection."""
-    model = build(load(step)).double().eval()
-    seen = []
-    attention = next(m for m in model.modules() if type(m).__name__ == "Attention")
-    layers = [m for m in attention.modules() if isinstance(m, torch.nn.Linear)]
-    for layer in layers: layer.register_forward_hook(lambda m, args, out: seen.append((args[0], out)))
-    x = tokens(2, 7)
-    model(x)
-    q, k, v, _, result = calls[0]
-    n_head, head_size = CHAIN[step.name][3], CHAIN[step.name][2]
-    if n_head > 1:
-        joined, _ = seen[-1]  # what the projection reads
-        assert joined.shape == (2, 7, n_head * head_size)
-        for h in range(n_head):
-            assert torch.equal(joined[..., h * head_size:(h + 1) * head_size], result[:, h])
-    calls.clear()
-    for t in range(7):
-        model(x[:1, t:t + 1])  # alone, at position 0
-    first = [call for call in calls[::CHAIN[step.name][4]]]
-    for t in range(7):
-        assert torch.allclose(first[t][2][0, :, 0], v[0, :, t], rtol=0, atol=1e-12)
-        if step.name not in WITH_ROPE:
-            assert torch.allclose(first[t][0][0, :, 0], q[0, :, t], rtol=0, atol=1e-12)
-            assert torch.allclose(first[t][1][0, :, 0], k[0, :, t], rtol=0, atol=1e-12)
-    flat = torch.cat([part.flatten(1, 1) for part in (q[0, h] for h in range(n_head))], dim=-1)
-    assert torch.linalg.matrix_rank(flat) == min(7, n_head * head_size)  # no head is a copy of another
+    """The values of one head reach their own part of what the projection reads, and no other."""
+    _, _, head_size, n_head, *_ = CHAIN[step.name]
+    if n_head == 1:
+        return
+    model, tokens = build(load(step)), inputs(2, 7)
+    attention = attention_of(model)
+    before, _ = output_of(attention.proj, model, tokens)
+    assert before.shape == (2, 7, n_head * head_size)
+    for head in range(n_head):
+        values = slice((2 * n_head + head) * head_size, (2 * n_head + head + 1) * head_size)
+        with torch.no_grad():
+            attention.qkv.weight[values] *= 2
+        after, _ = output_of(attention.proj, model, tokens)
+        changed = (after - before).view(2, 7, n_head, head_size).abs().amax(dim=(0, 1, 3)) > 1e-9
+        assert changed.tolist() == [other == head for other in range(n_head)]
+        before = after
 
 
 # RoPE
 
+
 @pytest.mark.parametrize("name", WITH_ROPE)
-def test_rope(name, calls):
-    """The same tokens further on: equal norms, equal scores at equal distance, and values as they were."""
-    model = build(load(name), max_len=40).double().eval()
-    model(torch.tensor([[3, 7] * 20]))  # two tokens in turn, so that q and k differ by position only
-    q, k, v, _, _ = (x[0] if torch.is_tensor(x) else x for x in calls[0])
-    assert torch.allclose(v[:, 2:], v[:, :-2], rtol=0, atol=1e-12)  # values are not turned
-    for x in (q, k):
-        assert torch.allclose(x[:, 2:].norm(dim=-1), x[:, :-2].norm(dim=-1), rtol=0, atol=1e-6)
-        assert not torch.allclose(x[:, 2:], x[:, :-2], rtol=0, atol=1e-2)
-    scores = q @ k.transpose(-2, -1)  # (heads, 40, 40)
+@pytest.mark.parametrize("head_size", [2, 6, 16])
+def test_rotation_is_the_textbook_one(name, head_size):
+    """Every pair of numbers is turned by its position times its frequency (Su et al. 2021)."""
+    module = load(name)
+    x = torch.randn(2, 3, 11, head_size, dtype=torch.float64)
+    rotated = module.rotate(x, module.rope_table(head_size, 30).double())
+    half = head_size // 2
+    for position in range(11):
+        for i in range(half):
+            angle = position * 10_000 ** (-2 * i / head_size)
+            a, b = x[..., position, i], x[..., position, i + half]
+            pair = rotated[..., position, i], rotated[..., position, i + half]
+            expected = (
+                a * math.cos(angle) - b * math.sin(angle),
+                b * math.cos(angle) + a * math.sin(angle),
+            )
+            for number, other in zip(pair, expected, strict=True):
+                assert torch.allclose(number, other, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", WITH_ROPE)
+def test_queries_and_keys_are_rotated_and_values_are_not(name, calls):
+    model = build(load(name), max_len=40)
+    model(torch.tensor([[3, 7] * 20]))  # two tokens in turn: q and k differ by position only
+    q, k, v, _ = calls[0]
+    plain, _ = output_of(attention_of(model).qkv, model, torch.tensor([[3, 7] * 20]))
+    parts = attention_of(model).qkv(plain).view(1, 40, 6, 16).transpose(1, 2)
+    table = load(name).rope_table(16, 40).double()
+    for part, own in zip((q, k), parts.chunk(3, dim=1)[:2], strict=True):
+        assert torch.allclose(part, load(name).rotate(own, table), **EXACT)
+    assert torch.allclose(v, parts[:, 4:], **EXACT)
+    # How well a query fits a key depends on how far apart the two are, and on nothing else.
+    scores = (q @ k.transpose(-2, -1))[0]  # (n_head, 40, 40)
     assert torch.allclose(scores[:, 2:, 2:], scores[:, :-2, :-2], rtol=0, atol=1e-5)
-    assert not torch.allclose(scores[:, 2:], scores[:, :-2], rtol=0, atol=1e-2)  # and the distance does count
-    # position 0 is not turned: a token that comes first has the query of a model that knows no positions
-    calls.clear()
-    model(torch.tensor([[3, 7]]))
-    alone = calls[0][0][0, :, 0]
-    assert torch.allclose(alone, q[:, 0], rtol=0, atol=1e-12)
-    # every pair of dimensions turns by its own power of 10,000: the products of q_t and q_0 say by how much
-    d = q.size(-1)
-    frequencies = 10_000.0 ** (-torch.arange(0, d, 2, dtype=torch.float64) / d)
-    angles = torch.arange(0, 40, 2, dtype=torch.float64)[:, None] * frequencies
-    products = q[:, ::2] @ q[:, 0, :, None]  # (heads, 20, 1)
-    pairings = [(q[:, 0, : d // 2], q[:, 0, d // 2:]), (q[:, 0, ::2], q[:, 0, 1::2])]  # in halves, or neighbours
-    errors = [(angles.cos() @ (a ** 2 + b ** 2)[:, :, None] - products).abs().max() for a, b in pairings]
-    assert min(errors) < 1e-4
+    assert not torch.allclose(scores[:, 2:], scores[:, :-2], rtol=0, atol=1e-2)
 
 
-def test_without_rope_only_the_mask_knows_positions(step):
-    """Before RoPE a model of one layer sees the set of the earlier tokens, with RoPE their order."""
-    module = load(step)
-    model = build(module, **({"n_layer": 1} if hasattr(module.Config(), "n_layer") else {})).double().eval()
-    a, b = torch.tensor([[1, 5, 9, 13, 4]]), torch.tensor([[1, 13, 5, 9, 4]])
-    equal = torch.allclose(model(a)[0, -1], model(b)[0, -1], rtol=0, atol=1e-12)
-    assert equal == (step.name not in WITH_ROPE)
+# Layers
 
 
-def test_the_activation(step, monkeypatch):
-    """ReLU from the MLP on, exact GELU in the last step."""
-    made = []
-    for name in ("relu", "gelu"):
-        function = getattr(F, name)
-        monkeypatch.setattr(F, name, lambda x, *args, name=name, function=function, **keywords: (
-            made.append((name, args, keywords)), function(x, *args, **keywords))[1])
-    build(load(step)).eval()(tokens(1, 4))
-    steps = list(CHAIN)
-    expected = None if steps.index(step.name) < 4 else "gelu" if step.name == "train-2.py" else "relu"
-    assert {name for name, *_ in made} == ({expected} if expected else set())
-    assert len(made) == (4 if expected else 0)
-    assert all(keywords.get("approximate", "none") == "none" and not args for _, args, keywords in made)
+def test_every_part_of_a_layer_is_added_once(step):
+    """x + attention, then x + MLP; and it is what goes into them that LayerNorm works on."""
+    model, tokens = build(load(step)), inputs(2, 7)
+    if not hasattr(model, "layers"):
+        return
+    x = model.tok_emb(tokens)
+    for layer in model.layers:
+        read, attended = output_of(layer.attn, model, tokens)
+        assert torch.allclose(read, layer.ln1(x) if hasattr(layer, "ln1") else x, **EXACT)
+        x = x + attended
+        if hasattr(layer, "mlp"):
+            read, result = output_of(layer.mlp, model, tokens)
+            assert torch.allclose(read, layer.ln2(x) if hasattr(layer, "ln2") else x, **EXACT)
+            x = x + result
+    assert torch.allclose(model(tokens), model.lm_head(x), **EXACT)
+
+
+def test_what_a_step_has_in_a_layer(step):
+    """MLP from + MLP on, two LayerNorms a layer from + LayerNorm on, none at the end."""
+    kinds = [type(part).__name__ for part in build(load(step)).modules()]
+    place = list(CHAIN).index(step.name)
+    assert kinds.count("MLP") == (4 if place >= 4 else 0)
+    assert kinds.count("LayerNorm") == (8 if place >= 5 else 0)
+    assert kinds.count("Attention") == CHAIN[step.name][4]
+
+
+@pytest.mark.parametrize("name", CHAIN)
+def test_the_activation(name):
+    """ReLU from the MLP on, and in the last step the exact GELU, x times Phi(x)."""
+    module = load(name)
+    if not hasattr(module, "MLP"):
+        assert list(CHAIN).index(name) < 4
+        return
+    mlp = module.MLP(module.Config()).double().eval()
+    x = torch.randn(50, 32, dtype=torch.float64)
+    z = mlp.fc(x)
+    assert z.shape == (50, 128)
+    gelu = z * (1 + torch.erf(z / math.sqrt(2))) / 2
+    assert torch.allclose(mlp(x), mlp.proj(gelu if name == "train-2.py" else z.relu()), **EXACT)
 
 
 # Dropout
 
-def test_dropout_is_off_in_evaluation(calls, ids_28):
+
+def test_dropout_acts_in_training_only(names):
+    """An evaluation draws nothing and is that of a model without dropout; training goes on."""
     module = load("train-2.py")
-    plain, model = build(module), build(module, dropout=0.5)
-    rows = ids_28.encode(["emma", "olivia", "ava"])
-    x = rows[:, :-1]
+    data = module.load_data(names, module.Config(), "cpu")
+    size = (len(data.chars) + 2, data.max_len)
+    plain, model = (build(module, *size, dropout=share).float() for share in (0.0, 0.5))
+    tokens = data.train[:, :-1]
     model.train()
-    assert not torch.equal(model(x), model(x))
-    assert calls[-1][3]["dropout_p"] == 0.5
-    torch.manual_seed(0)
+    assert not torch.equal(model(tokens), model(tokens))
     before = torch.get_rng_state()
-    losses = module.token_losses(model, rows)
-    assert calls[-1][3].get("dropout_p", 0) == 0
-    assert torch.equal(losses, module.token_losses(plain, rows))  # as if there were none
-    assert torch.equal(torch.get_rng_state(), before)  # and nothing was drawn
-    assert model.training, "training goes on with dropout after an evaluation"
-    assert not torch.equal(model(x), model(x))
-    data = type("Data", (), dict(max_len=8, chars=ids_28.chars))
-    names = [module.generate(m, data, 20, torch.Generator().manual_seed(3)) for m in (plain, model)]
-    assert names[0] == names[1]
+    losses = module.token_losses(model, data.train)
+    assert torch.equal(losses, module.token_losses(plain, data.train))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not torch.equal(model(tokens), model(tokens))
+    drawn = [module.generate(m, data, 9, torch.Generator().manual_seed(3)) for m in (plain, model)]
+    assert drawn[0] == drawn[1]
 
 
 def test_dropout_stands_where_gpt_2_has_it(calls):
-    """On the attention weights, on attention's output and on the MLP's."""
+    """On the attention weights, on attention's output and on the MLP's, and nowhere else."""
     model = build(load("train-2.py"), dropout=0.5, n_layer=1).train()
-    block = model.layers[0]
-    dropouts = [m for m in block.modules() if isinstance(m, torch.nn.Dropout)]
-    outputs = []
-    for part in (block.attn, block.mlp): part.register_forward_hook(lambda m, args, out: outputs.append(out))
-    torch.manual_seed(1)
-    model(tokens(4, 10))
+    layer, tokens = model.layers[0], inputs(4, 10)
+    for part in (layer.attn, layer.mlp):
+        _, result = output_of(part, model, tokens)
+        assert 0.4 < (result == 0).double().mean() < 0.6
     assert calls[0][3]["dropout_p"] == 0.5
-    for out in outputs: assert 0.4 < (out == 0).float().mean() < 0.6
-    assert len(outputs) == 2 and {m.p for m in dropouts} == {0.5}
-
-
-# How far they learn
-
-def test_loss_at_initialisation(script, ids_28):
-    """A model that knows nothing is near the loss of a guess."""
-    module = load(script)
-    items = (ROOT / "data" / "sample-names.txt").read_text("utf-8").split()[::6]
-    rows = ids_28.encode(items)
-    for seed in range(3):
-        model = build(module, max_len=rows.size(1), seed=seed)
-        assert abs(module.mean_loss(module.token_losses(model, rows), rows) - math.log(28)) < 0.4
-
-
-EASY = ["abcd", "efg", "hi", "j"]  # every letter says what follows
-SHARED = ["mara", "lena", "sofia", "karl"]  # only who remembers the beginning knows how to go on
-REPEATED = ["anna", "bobby", "cecilia", "dada", "eveleen"]  # only who knows positions tells the same letters apart
-
-
-@pytest.mark.parametrize("names", [EASY, SHARED, REPEATED], ids=["easy", "shared", "repeated"])
-def test_a_handful_of_names_can_be_learned_by_heart(step, names, ids_28, monkeypatch):
-    """Down to their floor: nothing but the first letter is left to chance."""
-    module = load(step)
-    if names is SHARED and CHAIN[step.name][4] == 1: return  # more than a single layer manages
-    if names is REPEATED and step.name not in WITH_ROPE: return
-    monkeypatch.setattr(module, "say", lambda *args, **keywords: None)
-    rows = ids_28.encode(names)
-    data = type("Data", (), dict(train=rows, test=rows, max_len=rows.size(1) - 1, chars=ids_28.chars))
-    floor = len(names) * math.log(len(names)) / sum(len(name) + 1 for name in names)
-    for seed in range(6):  # a lone head can get stuck for good, looking at the wrong token: it may try again
-        config = module.Config(steps=400, batch_size=8, learning_rate=1e-2, lr_decay_to=0.05, weight_decay=0.3,
-                               eval_interval=1000, seed=seed)
-        model = build(module, max_len=rows.size(1), seed=seed)
-        for state in module.train(model, data, config, {}, []): pass
-        assert state["step"] == 400
-        loss = module.mean_loss(module.token_losses(model, rows), rows)
-        assert loss > floor - 1e-4
-        if loss < floor + 0.05: break
-        assert CHAIN[step.name][3] == 1, "only a lone head"
-    assert loss < floor + 0.05
-    drawn = module.generate(model, data, 50, torch.Generator().manual_seed(0))
-    assert set(drawn) >= set(names) and sum(name in names for name in drawn) > 25
+    for part in (layer.attn.proj, layer.mlp.proj, layer.mlp.fc, layer.ln1, layer.ln2):
+        _, result = output_of(part, model, tokens)
+        assert (result != 0).all()
+    model.eval()
+    model(tokens)
+    assert calls[-1][3]["dropout_p"] == 0

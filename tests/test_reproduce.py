@@ -1,4 +1,5 @@
 """results/reproduce.py: what it finds to do, and that failures, interruptions and Ctrl-C lose nothing."""
+
 import csv, hashlib, json, os, re, select, shutil, signal, subprocess, sys
 
 import pytest
@@ -8,7 +9,7 @@ from common import ROOT, one_error, read_table
 sys.path.insert(0, str(ROOT / "results"))
 import reproduce, scripts as tools
 
-STUB = '''
+STUB = """
 import csv, json, os, sys, time, types
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -40,7 +41,7 @@ def main():
     with open(path, "a", newline="") as file: csv.writer(file).writerows([*[row.keys()] * new, row.values()])
 
 if __name__ == "__main__": main()
-'''
+"""
 
 
 @pytest.fixture
@@ -73,22 +74,40 @@ def planned(capsys, *argv):
 def test_the_plan_holds_every_script_preset_and_seed_the_longest_first(project, capsys):
     project("train-2-a.py"), project("train-2-b.py")
     plan = planned(capsys, "--seeds", "2")
-    assert sorted(plan) == sorted(f"train-2-{x}.py{preset} --seed {seed} --device cpu" for x in "ab"
-                                  for preset in ("", " --preset big") for seed in (0, 1))
+    assert sorted(plan) == sorted(
+        f"train-2-{x}.py{preset} --seed {seed} --device cpu"
+        for x in "ab"
+        for preset in ("", " --preset big")
+        for seed in (0, 1)
+    )
     assert ["big" in line for line in plan] == [True] * 4 + [False] * 4
-    assert not (project.root / "calls").exists() and list((project.root / "results").iterdir()) == []
+    assert (
+        not (project.root / "calls").exists() and list((project.root / "results").iterdir()) == []
+    )
 
 
 def test_only_takes_a_script_with_its_presets_or_one_preset(project, capsys):
     project("train-2.py"), project("train-2-b.py")
     (project.root / "train-2-broken.py").write_text("(")  # not asked for, not loaded
-    assert planned(capsys, "--only", "train-2-b.py --preset big") == ["train-2-b.py --preset big --seed 0 --device cpu"]
+    assert planned(capsys, "--only", "train-2-b.py --preset big") == [
+        "train-2-b.py --preset big --seed 0 --device cpu"
+    ]
     assert len(planned(capsys, "--only", "train-2-b.py")) == 2
     assert len(planned(capsys, "--only", "train-2-b.py", "--only", "train-2.py --preset big")) == 3
 
 
-@pytest.mark.parametrize("argv", (["--only", "train-9.py"], ["--only", "train-2.py --preset small"], ["--seeds", "0"],
-                                  ["--jobs", "0"], ["--seeds", "x"], ["--only", ""], ["--see", "1"]))
+@pytest.mark.parametrize(
+    "argv",
+    (
+        ["--only", "train-9.py"],
+        ["--only", "train-2.py --preset small"],
+        ["--seeds", "0"],
+        ["--jobs", "0"],
+        ["--seeds", "x"],
+        ["--only", ""],
+        ["--see", "1"],
+    ),
+)
 def test_wrong_use_is_one_line(project, capsys, argv):
     project("train-2.py")
     with pytest.raises(SystemExit) as stop:
@@ -120,8 +139,17 @@ def test_what_it_ran_it_does_not_run_again_until_source_or_settings_change(proje
     assert planned(capsys) == []
 
 
-@pytest.mark.parametrize("column, value", (("overrides", "steps=5"), ("data_hash", "0" * 12), ("device", "cuda (x)"),
-                                           ("script", "train-2-b.py"), ("preset", "big"), ("seed", "7")))
+@pytest.mark.parametrize(
+    "column, value",
+    (
+        ("overrides", "steps=5"),
+        ("data_hash", "0" * 12),
+        ("device", "cuda (x)"),
+        ("script", "train-2-b.py"),
+        ("preset", "big"),
+        ("seed", "7"),
+    ),
+)
 def test_only_canonical_rows_count(project, capsys, column, value):
     project("train-2.py")
     reproduce.main(["--only", "train-2.py"])
@@ -136,7 +164,9 @@ def test_only_canonical_rows_count(project, capsys, column, value):
     assert "train-2.py --seed 0 --device cpu" in planned(capsys)
 
 
-@pytest.mark.parametrize("damage", ("train-2.py,,half a row\n", '"open quote\n', "\xff\n", "{row}{{bad json\n"))
+@pytest.mark.parametrize(
+    "damage", ("train-2.py,,half a row\n", '"open quote\n', "\xff\n", "{row}{{bad json\n")
+)
 def test_a_broken_table_is_one_line_that_says_where(project, capsys, damage):
     project("train-2.py")
     reproduce.main(["--only", "train-2.py --preset big"])
@@ -152,7 +182,10 @@ def test_a_broken_table_is_one_line_that_says_where(project, capsys, damage):
 
 @pytest.mark.parametrize("status", (1, 2))
 def test_a_failed_run_stops_no_other_and_is_reported_with_its_log(project, capsys, status):
-    project("train-2-a.py", f'print("note"); print("what went wrong", file=sys.stderr); sys.exit({status})')
+    project(
+        "train-2-a.py",
+        f'print("note"); print("what went wrong", file=sys.stderr); sys.exit({status})',
+    )
     project("train-2-b.py")
     with pytest.raises(SystemExit) as stop:
         reproduce.main(["--seeds", "2"])
@@ -161,16 +194,23 @@ def test_a_failed_run_stops_no_other_and_is_reported_with_its_log(project, capsy
     reported = [line for line in out.splitlines() if line.startswith(f"failed (status {status})")]
     assert len(reported) == 4 and all("what went wrong" in line for line in reported)
     log = project.root / "results" / "logs" / "train-2-a-big-seed1.log"
-    assert any(line.endswith(str(log)) for line in reported) and log.read_text() == "note\nwhat went wrong\n"
+    assert (
+        any(line.endswith(str(log)) for line in reported)
+        and log.read_text() == "note\nwhat went wrong\n"
+    )
     assert len(planned(capsys, "--seeds", "2", "--only", "train-2-b.py")) == 0
 
 
 @pytest.mark.parametrize("refused", (False, True))
-def test_a_run_with_a_checkpoint_is_resumed_or_where_that_is_refused_begun_again(project, capsys, refused):
+def test_a_run_with_a_checkpoint_is_resumed_or_where_that_is_refused_begun_again(
+    project, capsys, refused
+):
     project("train-2.py", f"if {refused} and '--resume' in sys.argv: sys.exit(2)")
     (project.root / "results" / "checkpoints").mkdir()
     (project.root / "results" / "checkpoints" / "train-2-seed1.pt").touch()
-    assert not any("resume" in line for line in planned(capsys, "--seeds", "2"))  # elsewhere there is no checkpoint
+    assert not any(
+        "resume" in line for line in planned(capsys, "--seeds", "2")
+    )  # elsewhere there is no checkpoint
     reproduce.main(["--seeds", "2"])
     calls = [call for call in project.calls() if "big" not in call]
     fresh, resumed = "train-2.py --seed 1 --device cpu", "train-2.py --seed 1 --device cpu --resume"
@@ -197,7 +237,9 @@ def test_other_data_than_the_comparisons_is_refused_before_any_run(project, caps
     assert not (project.root / "calls").exists()
 
 
-@pytest.mark.parametrize("presets", ('{"big": {"knobs": {"n_embed": 64}}}', '{"big": {"n_embd": 64}}', '{"big": 64}'))
+@pytest.mark.parametrize(
+    "presets", ('{"big": {"knobs": {"n_embed": 64}}}', '{"big": {"n_embd": 64}}', '{"big": 64}')
+)
 def test_presets_in_the_making_are_refused_in_one_line(project, capsys, presets):
     path = project("train-2.py")
     path.write_text(path.read_text().replace('{"big": {"knobs": {"n_embd": 64}}}', presets))
@@ -210,17 +252,26 @@ def test_presets_in_the_making_are_refused_in_one_line(project, capsys, presets)
 @pytest.mark.parametrize("number", (signal.SIGINT, signal.SIGTERM))
 def test_ctrl_c_ends_all_children_once_and_the_rest_is_left(project, number):
     """The children say that they are ready through a pipe, then wait for a signal and note which one it was."""
-    project("train-2-a.py", """import signal
+    project(
+        "train-2-a.py",
+        """import signal
     signal.pthread_sigmask(signal.SIG_BLOCK, waited := {signal.SIGTERM, signal.SIGINT})
     open(ROOT / "pipe", "w").write("r")
     open(ROOT / "ended", "a").write(signal.sigwait(waited).name + " ")
-    sys.exit(143)""")
+    sys.exit(143)""",
+    )
     os.mkfifo(project.root / "pipe")
     pipe = os.open(project.root / "pipe", os.O_RDWR)
     for name in ("reproduce.py", "scripts.py"):
         shutil.copy(ROOT / "results" / name, project.root / "results")
-    process = subprocess.Popen([sys.executable, "results/reproduce.py", "--seeds", "3", "--jobs", "2"], text=True,
-                               cwd=project.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+    process = subprocess.Popen(
+        [sys.executable, "results/reproduce.py", "--seeds", "3", "--jobs", "2"],
+        text=True,
+        cwd=project.root,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
     try:
         for _ in range(2):
             assert select.select([pipe], [], [], 60)[0] and os.read(pipe, 1) == b"r"
@@ -242,7 +293,7 @@ def add_real(project, names, *scripts):
     shutil.copy(names, project.root / "data" / "names.txt")
     for script in scripts:
         text = (ROOT / script).read_text("utf-8").replace("knob(5000,", "knob(4,")
-        text, changed = re.subn('(?m)^SHA256 = .*', f'SHA256 = "{sha}"', text)
+        text, changed = re.subn("(?m)^SHA256 = .*", f'SHA256 = "{sha}"', text)
         (project.root / script).write_text(text, "utf-8")
         assert changed == 1
 
@@ -251,7 +302,7 @@ def test_with_a_real_script(project, names, capsys):
     """Its rows are recognised, and its checkpoints: without the row, the run is resumed rather than repeated."""
     add_real(project, names, "train-2-baseline.py")
     reproduce.main([])
-    row, = read_table(project.table)
+    (row,) = read_table(project.table)
     assert (row["steps"], row["data"], row["overrides"]) == ("4", "names.txt", "")
     assert planned(capsys) == []
     project.table.unlink()
@@ -273,7 +324,8 @@ def variants(project, names, monkeypatch):
     monkeypatch.setattr(reproduce, "ROOT", project.root)
     monkeypatch.chdir(project.root)  # stream.py looks for a script where it is called, first
     add_real(project, names, BASE, "train-2-2head.py", LAYERS, LAST)
-    for name in ("stream.py", "scripts.py"): shutil.copy(ROOT / "results" / name, project.root / "results")
+    for name in ("stream.py", "scripts.py"):
+        shutil.copy(ROOT / "results" / name, project.root / "results")
     return project
 
 
@@ -286,22 +338,36 @@ def test_the_plan_holds_the_variants(variants, capsys):
     plan = planned(capsys, "--seeds", "2")
     expected = [BASE, "train-2-2head.py", LAYERS, LAST, *presets, BIGRAM, *STREAMS]
     assert names_of(plan) == sorted(expected * 2)
-    assert f"{BIGRAM} --seed 1 --device cpu" in plan and f"{STREAMS[1]} --seed 1 --device cpu" in plan
+    assert (
+        f"{BIGRAM} --seed 1 --device cpu" in plan and f"{STREAMS[1]} --seed 1 --device cpu" in plan
+    )
 
 
-@pytest.mark.parametrize("only, chosen", (
-    ("results/stream.py", STREAMS), (STREAMS[1], STREAMS[1:]), (LAYERS, [LAYERS, BIGRAM]), (BIGRAM, [BIGRAM]),
-    ("train-2-2head.py", ["train-2-2head.py"]), (BASE, [BASE])))
+@pytest.mark.parametrize(
+    "only, chosen",
+    (
+        ("results/stream.py", STREAMS),
+        (STREAMS[1], STREAMS[1:]),
+        (LAYERS, [LAYERS, BIGRAM]),
+        (BIGRAM, [BIGRAM]),
+        ("train-2-2head.py", ["train-2-2head.py"]),
+        (BASE, [BASE]),
+    ),
+)
 def test_only_takes_a_variant_or_a_script_with_its_own(variants, capsys, only, chosen):
     assert names_of(planned(capsys, "--only", only)) == sorted(chosen)
 
 
 def test_only_the_last_script_takes_its_presets_and_no_stream(variants, capsys):
     chosen = names_of(planned(capsys, "--only", LAST))
-    assert len(chosen) == 1 + len(tools.load(LAST).PRESETS) and all(name.startswith(LAST) for name in chosen)
+    assert len(chosen) == 1 + len(tools.load(LAST).PRESETS) and all(
+        name.startswith(LAST) for name in chosen
+    )
 
 
-@pytest.mark.parametrize("only", ("results/stream.py train-2-2head.py", f"{LAYERS} --n-layer 1", "stream.py"))
+@pytest.mark.parametrize(
+    "only", ("results/stream.py train-2-2head.py", f"{LAYERS} --n-layer 1", "stream.py")
+)
 def test_only_a_variant_that_is_none(variants, capsys, only):
     with pytest.raises(SystemExit) as stop:
         reproduce.main(["--only", only, "--dry-run"])
@@ -317,7 +383,11 @@ def test_variants_are_run_and_recognised_as_done(variants, capsys):
     streamed, layerless = rows["baseline, stream"], rows["4 layers"]
     assert (streamed["script"], streamed["preset"], streamed["overrides"]) == (BASE, "stream", "")
     assert (streamed["builds_on"], json.loads(streamed["settings"])["batch_size"]) == (BASE, 14)
-    assert (layerless["script"], layerless["preset"], layerless["overrides"]) == (LAYERS, "", "n_layer=0")
+    assert (layerless["script"], layerless["preset"], layerless["overrides"]) == (
+        LAYERS,
+        "",
+        "n_layer=0",
+    )
     assert {row["data"] for row in (streamed, layerless)} == {"names.txt"}
     assert planned(capsys, *options) == []
     assert names_of(planned(capsys, "--only", BASE, "--only", LAYERS)) == [LAYERS, BASE]
@@ -326,27 +396,49 @@ def test_variants_are_run_and_recognised_as_done(variants, capsys):
     assert capsys.readouterr().out.count("--resume") == 2 and len(read_table(variants.table)) == 2
 
 
-@pytest.mark.parametrize("changes", ({"n_layer": 1}, {"source": "other"}, {"preset": "stream"}, {"overrides": ""}))
+@pytest.mark.parametrize(
+    "changes", ({"n_layer": 1}, {"source": "other"}, {"preset": "stream"}, {"overrides": ""})
+)
 def test_a_row_of_other_settings_is_not_the_variants(variants, capsys, changes):
-    target, = tools.targets([BIGRAM])
-    row = dict(script=LAYERS, preset="", overrides="n_layer=0", data_hash=target.module.SHA256[:12], seed=0,
-               device="cpu (x)", source=target.module.source_hash(), settings=vars(target.module.Config(n_layer=0)))
+    (target,) = tools.targets([BIGRAM])
+    row = dict(
+        script=LAYERS,
+        preset="",
+        overrides="n_layer=0",
+        data_hash=target.module.SHA256[:12],
+        seed=0,
+        device="cpu (x)",
+        source=target.module.source_hash(),
+        settings=vars(target.module.Config(n_layer=0)),
+    )
 
     def save(row):
         with open(variants.table, "w", newline="") as file:
-            csv.writer(file).writerows([row.keys(), (row | {"settings": json.dumps(row["settings"])}).values()])
+            csv.writer(file).writerows(
+                [row.keys(), (row | {"settings": json.dumps(row["settings"])}).values()]
+            )
+
     save(row)
     assert planned(capsys, "--only", BIGRAM) == []
-    save(row | changes if "n_layer" not in changes else row | {"settings": row["settings"] | changes})
+    save(
+        row | changes if "n_layer" not in changes else row | {"settings": row["settings"] | changes}
+    )
     assert names_of(planned(capsys, "--only", BIGRAM)) == [BIGRAM]
 
 
 def test_a_streamed_row_of_other_windows_is_not_done(variants, capsys):
     """The hash of the script alone, which such rows had once, is not that of what was trained."""
-    target, = tools.targets([STREAMS[0]])
+    (target,) = tools.targets([STREAMS[0]])
     module, plain = target.module, tools.load(BASE)
-    row = dict(script=BASE, preset="stream", overrides="", data_hash=plain.SHA256[:12], seed=0, device="cpu (x)",
-               settings=json.dumps(vars(plain.Config(batch_size=14))))
+    row = dict(
+        script=BASE,
+        preset="stream",
+        overrides="",
+        data_hash=plain.SHA256[:12],
+        seed=0,
+        device="cpu (x)",
+        settings=json.dumps(vars(plain.Config(batch_size=14))),
+    )
     for source, left in (module.source_hash(), []), (plain.source_hash(), STREAMS[:1]):
         with open(variants.table, "w", newline="") as file:
             csv.writer(file).writerows([[*row, "source"], [*row.values(), source]])

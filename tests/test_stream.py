@@ -1,4 +1,5 @@
 """results/stream.py: windows of one stream in place of padded names, and of any text."""
+
 import csv, hashlib, json, math, os, re, signal, sys, types
 
 import pytest, torch
@@ -22,11 +23,22 @@ def text(tmp_path):
 @pytest.fixture
 def call(tmp_path, capsys):
     """stream.py, results in tmp_path/results or the folder given: its status and what it printed."""
+
     def run(*argv, script=SCRIPT, results="results"):
         capsys.readouterr()
         status = 0
         try:
-            stream.main([script, *SMALL, "--device", "cpu", "--results-dir", str(tmp_path / results), *map(str, argv)])
+            stream.main(
+                [
+                    script,
+                    *SMALL,
+                    "--device",
+                    "cpu",
+                    "--results-dir",
+                    str(tmp_path / results),
+                    *map(str, argv),
+                ]
+            )
         except SystemExit as stop:
             status = stop.code
         out, err = capsys.readouterr()
@@ -50,7 +62,7 @@ def test_windows_come_from_the_training_names_in_order_one_boundary_between_them
     whole = [1]
     for item in data.train_items:
         whole += [*map(ids.get, item), 1]
-    places = {tuple(whole[i: i + data.max_len + 1]) for i in range(len(whole) - data.max_len)}
+    places = {tuple(whole[i : i + data.max_len + 1]) for i in range(len(whole) - data.max_len)}
     seen = set()
     for inputs, targets in stream.windows(data, config):
         assert inputs.shape == targets.shape == (14, data.max_len)
@@ -77,6 +89,7 @@ def test_a_step_has_14_windows_of_16_targets(monkeypatch, names):
         for inputs, targets in windows(*args):
             shapes.append(tuple(targets.shape))
             yield inputs, targets
+
     monkeypatch.setattr(stream, "windows", spy)
     stream.main([SCRIPT, "--steps", "3", "--data", str(names), "--no-record", "--device", "cpu"])
     assert shapes == [(14, 16)] * 3
@@ -84,10 +97,16 @@ def test_a_step_has_14_windows_of_16_targets(monkeypatch, names):
 
 def test_the_source_of_a_streamed_row_covers_script_and_windows(monkeypatch):
     """Otherwise a row made with other windows would pass for a present one."""
-    def source(script=SCRIPT): return stream.as_preset(tools.load(script)).source_hash()
+
+    def source(script=SCRIPT):
+        return stream.as_preset(tools.load(script)).source_hash()
+
     before = source()
     assert source() == before and source("train-2.py") != before != tools.load(SCRIPT).source_hash()
-    def windows(data, config, first_step=0): yield
+
+    def windows(data, config, first_step=0):
+        yield
+
     monkeypatch.setattr(stream, "windows", windows)
     assert source() != before
 
@@ -96,11 +115,16 @@ def test_the_source_of_a_streamed_row_covers_script_and_windows(monkeypatch):
 def test_a_run_is_recorded_as_a_preset_of_its_own(call, names, load):
     answer = call("--data", names)
     assert answer.status == 0 and answer.err == ""
-    row, = read_table(answer.results / "results.csv")
+    (row,) = read_table(answer.results / "results.csv")
     assert (row["script"], row["preset"], row["config"]) == (SCRIPT, "stream", "+ RoPE, stream")
-    assert row["builds_on"] == SCRIPT and row["source"] == stream.as_preset(tools.load(SCRIPT)).source_hash()
+    assert (
+        row["builds_on"] == SCRIPT
+        and row["source"] == stream.as_preset(tools.load(SCRIPT)).source_hash()
+    )
     assert "batch_size=8" in row["overrides"]
-    assert list((answer.results / "curves").iterdir())[0].name.startswith(SCRIPT.removesuffix(".py") + "-stream-")
+    assert list((answer.results / "curves").iterdir())[0].name.startswith(
+        SCRIPT.removesuffix(".py") + "-stream-"
+    )
     plain = call("--data", names, "--batch-size", 14)
     assert "batch_size" not in read_table(plain.results / "results.csv")[-1]["overrides"]
 
@@ -111,8 +135,10 @@ def test_it_is_trained_on_the_windows_and_evaluated_as_ever(call, names, load, g
     state, data = checkpoint(answer.results), script.load_data(str(names), script.Config(), "cpu")
     model = script.Transformer(script.Config(), len(data.chars) + 2, data.max_len)
     model.load_state_dict(state["model"])
-    row, = read_table(answer.results / "results.csv")
-    assert row["test"] == f"{script.mean_loss(script.token_losses(model, data.test), data.test):.6f}"
+    (row,) = read_table(answer.results / "results.csv")
+    assert (
+        row["test"] == f"{script.mean_loss(script.token_losses(model, data.test), data.test):.6f}"
+    )
     padded = go(SCRIPT, "--device", "cpu", results="padded")
     assert not same(checkpoint(padded.results)["model"], state["model"])
 
@@ -124,8 +150,15 @@ def test_the_script_as_others_load_it_is_left_alone(call, names, load):
     assert (script.batches, script.run, script.PRESETS) == before and "stream" not in script.PRESETS
 
 
-@pytest.mark.parametrize("argv, named", ((["--preset", "64x4"], "64x4"), (["--block-size", "8"], "--text"),
-                                         (["--prompt", "a"], "--text"), (["--n-layers", "1"], "--n-layers")))
+@pytest.mark.parametrize(
+    "argv, named",
+    (
+        (["--preset", "64x4"], "64x4"),
+        (["--block-size", "8"], "--text"),
+        (["--prompt", "a"], "--text"),
+        (["--n-layers", "1"], "--n-layers"),
+    ),
+)
 def test_wrong_use_with_names_is_one_line(call, names, argv, named):
     answer = call("--data", names, *argv, script="train-2.py")
     assert answer.status == 2 and named in one_error(answer.err) and not answer.results.exists()
@@ -145,7 +178,11 @@ def test_cut_up_has_every_token_but_the_first_as_a_target_once(count, length):
 def test_the_last_tenth_is_held_out_and_nothing_is_lost(load, text):
     script = load(SCRIPT)
     data = load_text(script, text, 16)
-    assert data.chars == sorted(set(TEXT)) and "\n" in data.chars and not {"\r", "\ufeff"} & set(data.chars)
+    assert (
+        data.chars == sorted(set(TEXT))
+        and "\n" in data.chars
+        and not {"\r", "\ufeff"} & set(data.chars)
+    )
 
     def read(rows):
         tokens = [rows[0, 0].item(), *rows[:, 1:][rows[:, 1:] != 0].tolist()]
@@ -155,7 +192,10 @@ def test_the_last_tenth_is_held_out_and_nothing_is_lost(load, text):
     cut = len(TEXT) - len(TEXT) // 10
     assert (read(data.train), read(data.test)) == (TEXT[:cut], TEXT[cut:])
     tuned = load_text(script, text, 16, validate=True)
-    assert read(tuned.train) + read(tuned.test) == TEXT[:cut] and 0.09 < len(read(tuned.test)) / cut < 0.11
+    assert (
+        read(tuned.train) + read(tuned.test) == TEXT[:cut]
+        and 0.09 < len(read(tuned.test)) / cut < 0.11
+    )
 
 
 def test_the_held_out_loss_is_that_of_every_target(call, text, load):
@@ -165,15 +205,22 @@ def test_the_held_out_loss_is_that_of_every_target(call, text, load):
     state, data = checkpoint(answer.results), load_text(script, text, 16)
     model = script.Transformer(script.Config(), len(data.chars) + 2, 16)
     model.load_state_dict(state["model"])
-    tokens, losses = [data.chars.index(char) + 2 for char in TEXT[len(TEXT) - len(TEXT) // 10:]], []
+    tokens, losses = (
+        [data.chars.index(char) + 2 for char in TEXT[len(TEXT) - len(TEXT) // 10 :]],
+        [],
+    )
     for start in range(0, len(tokens) - 1, 16):
-        window = tokens[start: start + 17]
+        window = tokens[start : start + 17]
         with torch.no_grad():
             logits = model.eval()(torch.tensor([window[:-1]]))[0].log_softmax(-1)
         losses += [-logits[i, target].item() for i, target in enumerate(window[1:])]
     assert len(losses) == len(tokens) - 1
-    said = re.search(r"held-out loss ([\d.]+) nats a character, over ([\d,]+) characters", answer.out)
-    assert math.isclose(float(said[1]), sum(losses) / len(losses), abs_tol=1e-4) and int(said[2]) == len(losses)
+    said = re.search(
+        r"held-out loss ([\d.]+) nats a character, over ([\d,]+) characters", answer.out
+    )
+    assert math.isclose(float(said[1]), sum(losses) / len(losses), abs_tol=1e-4) and int(
+        said[2]
+    ) == len(losses)
 
 
 def read_texts(results):
@@ -188,13 +235,22 @@ def test_it_writes_a_sample_a_checkpoint_and_a_row_beside_the_table_of_names(cal
     sample = answer.out.split("characters\n")[-1].split("\nrow in ")[0]
     assert sample.startswith("nicht") and len(sample) == 505 and set(sample) <= set(TEXT)
     assert {path.name for path in answer.results.iterdir()} == {"checkpoints", "texts.csv"}
-    row, = read_texts(answer.results)
-    assert (row["script"], row["text"], row["block_size"], row["seed"]) == (SCRIPT, "text.txt", "16", "0")
+    (row,) = read_texts(answer.results)
+    assert (row["script"], row["text"], row["block_size"], row["seed"]) == (
+        SCRIPT,
+        "text.txt",
+        "16",
+        "0",
+    )
     assert row["text_hash"] == hashlib.sha256(text.read_bytes()).hexdigest()[:12]
-    said = re.search(r"held-out loss ([\d.]+) nats a character, over ([\d,]+) characters", answer.out)
+    said = re.search(
+        r"held-out loss ([\d.]+) nats a character, over ([\d,]+) characters", answer.out
+    )
     assert f"{float(row['loss']):.4f}" == said[1] and row["characters"] == said[2].replace(",", "")
     assert json.loads(row["settings"])["steps"] == 4
-    assert checkpoint(answer.results)["script"] == f"stream.py {SCRIPT}"  # nothing that sample.py draws names from
+    assert (
+        checkpoint(answer.results)["script"] == f"stream.py {SCRIPT}"
+    )  # nothing that sample.py draws names from
     assert not call("--text", text, "--no-record", results="nowhere").results.exists()
 
 
@@ -223,32 +279,48 @@ def test_an_interrupted_text_run_goes_on_to_the_same_end(call, text, load, monke
         learning_rate = module.learning_rate
 
         def once(step, config):
-            if step == 1: os.kill(os.getpid(), signal.SIGINT)
+            if step == 1:
+                os.kill(os.getpid(), signal.SIGINT)
             return learning_rate(step, config)
+
         module.learning_rate = once
         return module
+
     monkeypatch.setattr(stream, "load", interrupting)
     stopped = call(*argv)
-    assert stopped.status == 130 and "step 2" in one_error(stopped.err) and "--resume" in stopped.err
+    assert (
+        stopped.status == 130 and "step 2" in one_error(stopped.err) and "--resume" in stopped.err
+    )
     monkeypatch.setattr(stream, "load", real)
     resumed = call(*argv, "--resume")
-    assert resumed.status == 0 and same(checkpoint(resumed.results)["model"], checkpoint(whole.results)["model"])
+    assert resumed.status == 0 and same(
+        checkpoint(resumed.results)["model"], checkpoint(whole.results)["model"]
+    )
     end, other = (run.out.split("held-out")[1].split("\nrow in")[0] for run in (resumed, whole))
     assert end == other
     once, (row,) = read_texts(resumed.results), read_texts(whole.results)
     assert [r["loss"] for r in once] == [row["loss"]]
     again = call(*argv, "--resume", "--prompt", "doch")  # nothing left to train: it only draws
-    assert again.status == 0 and "\ndoch" in again.out and read_texts(resumed.results) == once  # no second row
+    assert (
+        again.status == 0 and "\ndoch" in again.out and read_texts(resumed.results) == once
+    )  # no second row
     text.write_bytes(text.read_bytes() + b"x")
     assert "data_hash was" in one_error(call(*argv, "--resume").err)
     next((resumed.results / "checkpoints").iterdir()).write_bytes(b"x")
     assert "damaged" in one_error(call(*argv, "--resume").err)
 
 
-@pytest.mark.parametrize("argv, named", (
-    (["--block-size", "0"], "--block-size"), (["--block-size", "100000"], "too few"),
-    (["--prompt", "Öz"], "'z', 'Ö'"), (["--data", "x"], "exclude"), (["--steps", "0"], "--steps"),
-    (["--n-head", "3"], "--n-head")))
+@pytest.mark.parametrize(
+    "argv, named",
+    (
+        (["--block-size", "0"], "--block-size"),
+        (["--block-size", "100000"], "too few"),
+        (["--prompt", "Öz"], "'z', 'Ö'"),
+        (["--data", "x"], "exclude"),
+        (["--steps", "0"], "--steps"),
+        (["--n-head", "3"], "--n-head"),
+    ),
+)
 def test_wrong_use_with_a_text_is_one_line(call, text, argv, named):
     answer = call("--text", text, *argv)
     assert answer.status == 2 and named in one_error(answer.err) and not answer.results.exists()

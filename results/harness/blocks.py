@@ -1,0 +1,242 @@
+"""The tables and lists of the pages, each a function of the evidence and the page's folder."""
+
+import difflib
+import html
+import os
+import re
+import urllib.parse
+
+import numpy as np
+
+from harness.command import Failure
+from harness.evidence import PUBLISHED_TEXTS, texts
+from harness.rows import RESULTS, read_csv
+from harness.scripts import docstring
+from harness.stats import effect, in_words, signed
+
+NONE = "–"
+
+
+def cell(value):
+    return " ".join(str(value).split()).replace("|", "\\|")
+
+
+def table(header, rows):
+    """Markdown; the first column is text, the others are figures."""
+    rule = ["---"] + ["---:"] * (len(header) - 1)
+    lines = [" | ".join(map(cell, line)) for line in [header, rule, *rows]]
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+def link(step, folder):
+    """The step's label, linked to its script."""
+    target = os.path.relpath(step.path, folder).replace(os.sep, "/")
+    return f"[{step.label}]({urllib.parse.quote(target)})"
+
+
+def parameters(step):
+    return f"{step.values('params')[-1]:,}" if step.rows else NONE
+
+
+def mean(values):
+    return f"{np.mean(values):.4f}" if values else NONE
+
+
+def spread(values):
+    """The mean, and the standard deviation over the seeds."""
+    return f"{mean(values)}<br>±{np.std(values, ddof=1):.4f}" if len(values) > 1 else mean(values)
+
+
+def change(step, evidence, above):
+    """The change in test against what the step builds on, which is named if it is not above."""
+    base = evidence.steps.get(step.builds_on)
+    found = base and effect(step, base)
+    if not found:
+        return NONE
+    lines = [signed(found.mean)]
+    if found.seeds > 1:
+        lines.append(f"{signed(found.low)} to {signed(found.high)}")
+    if found.may_be_zero:
+        lines.append("*may be zero*")
+    if base is not above:
+        lines.append(f"vs {base.label}")
+    return "<br>".join(lines)
+
+
+def comparison(evidence, folder):
+    """The chain, in few columns."""
+    rows, above = [], None
+    for step in evidence.chain:
+        losses = [mean(step.values(column)) for column in ("train", "test")]
+        rows.append([link(step, folder), parameters(step), *losses, change(step, evidence, above)])
+        above = step
+    return table(["step", "parameters", "train", "test", "change in test"], rows)
+
+
+def losses(evidence, folder):
+    """Every step and preset, in all columns."""
+    rows, above = [], None
+    for step in evidence.steps.values():
+        unseen = [value for value in step.values("test_unseen") if value is not None]
+        figures = [spread(step.values(c)) for c in ("train", "test", "test_from_2nd")]
+        published, exact = step.published.get("test"), step.published.get("exact")
+        rows.append(
+            [
+                link(step, folder),
+                len(step.rows),
+                *figures,
+                spread(unseen),
+                NONE if published is None else f"{published:.2f}",
+                NONE if exact is None else f"{exact:.3f}",
+                change(step, evidence, above),
+            ]
+        )
+        above = step
+    header = "step,seeds,train,test,from 2nd,unseen,published,its exact,change in test"
+    return table(header.split(","), rows)
+
+
+def code_lines(path):
+    """The lines of a script after its docstring."""
+    return re.sub(r'\A""".*?"""', "", path.read_text(encoding="utf-8"), flags=re.S).splitlines()
+
+
+def diff(old, new):
+    """What differs outside the docstrings, a line around it, under the names of the sections."""
+    before, after = code_lines(old), code_lines(new)
+    lines = []
+    matcher = difflib.SequenceMatcher(None, before, after, autojunk=False)
+    for hunk in matcher.get_grouped_opcodes(1):
+        banners = re.findall("^# --- (.*) ---$", "\n".join(after[: hunk[0][4]]), flags=re.M)
+        lines.append(f"@@ {banners[-1] if banners else 'Imports'} @@")
+        for kind, a, b, c, d in hunk:
+            if kind == "equal":
+                lines += [f" {line}".rstrip() for line in before[a:b]]
+            else:
+                lines += [f"-{line}" for line in before[a:b]] + [f"+{line}" for line in after[c:d]]
+    return "\n".join(lines)
+
+
+def chain(evidence, folder):
+    """One collapsed block a step: its explanation, its effect, its diff."""
+    blocks = []
+    for step in evidence.chain:
+        title, *paragraphs = docstring(step.path).split("\n\n")
+        summary = html.escape(title.removeprefix(f"{step.label}: "))
+        parts = [
+            f"<details>\n<summary><b>{html.escape(step.label)}</b>: {summary}</summary>",
+            *(part for part in paragraphs if not re.match(r"\s*Run it:", part)),
+        ]
+        base = evidence.steps.get(step.builds_on)
+        found = base and effect(step, base)
+        if found:
+            parts.append(f"Change in test against {base.label}: {in_words(found)}.")
+        if base:
+            parts.append(f"```diff\n{diff(base.path, step.path)}\n```")
+        blocks.append("\n\n".join([*parts, "</details>"]))
+    return "\n\n".join(blocks)
+
+
+def text_table(evidence, folder):
+    """What texts the steps were trained on by stream.py, and what is published for them."""
+    names = ("text_hash", "block_size", "n_layer", "n_embd")
+    published = {
+        tuple(row[name] for name in names): f"{row['loss']:.2f}"
+        for row in read_csv(evidence.results / "published" / "texts.csv", PUBLISHED_TEXTS)
+    }
+    lines = []
+    for (script, text_hash, block_size, _), rows in texts(evidence).items():
+        first = next(iter(rows.values()))
+        settings = first["settings"]
+        key = text_hash, block_size, settings.get("n_layer", 1), settings["n_embd"]
+        lines.append(
+            [
+                f"{script} on {first['text']}",
+                f"{first['params']:,}",
+                block_size,
+                f"{settings['steps']:,}",
+                len(rows),
+                spread([row["loss"] for row in rows.values()]),
+                published.get(key, NONE),
+            ]
+        )
+    header = "model,parameters,block,steps,seeds,held-out loss,published"
+    return table(header.split(","), lines) if lines else "No run is recorded yet."
+
+
+def tuning(evidence, folder):
+    """The candidates for `fast` and `best`, by what they reach on held-out training names."""
+    path = evidence.results / "tuning.csv"
+    groups = {}
+    for row in sorted(read_csv(path, RESULTS), key=lambda row: row["finished"]):
+        if not row["settings"].get("validate"):
+            raise Failure(f"{path} has a row without --validate: the test split is not for tuning")
+        words = [w for w in row["overrides"].split() if not w.startswith(("eval_", "validate"))]
+        groups.setdefault((row["preset"], " ".join(words)), {})[row["seed"]] = row
+    lines = []
+    for (preset, words), rows in groups.items():
+        first, *_ = rows = list(rows.values())
+        seen = first["steps"] * first["settings"]["batch_size"]
+        columns = ("train", "test", "test_from_2nd")
+        figures = [mean([row[column] for row in rows]) for column in columns]
+        lines.append([f"`--preset {preset}` {words}", f"{seen:,}", len(rows), *figures])
+    lines.sort(key=lambda line: line[-1])
+    header = ["settings", "names seen", "seeds", "train", "validation", "from 2nd"]
+    return table(header, lines)
+
+
+def architecture(evidence, folder):
+    """Where the parameters of the last step and of its widest preset are."""
+    steps = [evidence.steps["train-2.py"], evidence.steps["train-2.py --preset 64x4"]]
+    parts = {"token embedding": "tok_emb", "attention": ".attn.", "MLP": ".mlp."}
+    parts |= {"LayerNorm": ".ln", "lm_head": "lm_head"}
+    columns = []
+    for step in steps:
+        config = step.config
+        model = step.module.Transformer(config, 28, 16)  # 26 letters, the boundary and PAD
+        sizes = [(name, p.numel()) for name, p in model.named_parameters()]
+        counts = [sum(n for name, n in sizes if part in name) for part in parts.values()]
+        shape = [config.n_embd, config.n_head, config.n_embd // config.n_head, config.n_layer]
+        columns.append([f"{n:,}" for n in [*shape, *counts, sum(n for _, n in sizes)]])
+    names = ["n_embd", "heads", "head_size", "layers", *parts, "all"]
+    header = ["", *(step.key for step in steps)]
+    return table(header, zip(names, *columns, strict=True))
+
+
+def samples(evidence, folder):
+    """The names that the last step and the presets recorded, of each the lowest seed."""
+    steps = [step for step in evidence.steps.values() if step.path.name == "train-2.py"]
+    return "\n".join(
+        f"- **{step.label}**: {cell(', '.join(name or '(empty)' for name in rows[0]))}"
+        for step in steps
+        if (rows := step.values("samples"))
+    )
+
+
+def runs(evidence, folder):
+    """What made the figures."""
+    rows = [row for step in evidence.steps.values() for row in step.rows.values()]
+    if not rows:
+        return "No run is recorded yet."
+
+    def every(column):
+        return cell(", ".join(map(str, sorted({row[column] for row in rows}))))
+
+    days = sorted(f"{row['finished']:%Y-%m-%d}" for row in rows)
+    finished = " to ".join(dict.fromkeys([days[0], days[-1]]))
+    return (
+        f"{len(rows)} runs: seeds {every('seed')}; {every('device')}; threads: {every('threads')}; "
+        f"torch {every('torch')}; finished {finished}."
+    )
+
+
+BLOCKS = {
+    "comparison": comparison,
+    "chain": chain,
+    "losses": losses,
+    "texts": text_table,
+    "tuning": tuning,
+    "architecture": architecture,
+    "samples": samples,
+    "runs": runs,
+}

@@ -1,0 +1,58 @@
+"""A command: its mistakes told in one line, its files written whole."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Failure(Exception):
+    """What the user can mend, told in one line. Status 2 is wrong use or input, 1 failed work."""
+
+    def __init__(self, message, status=2):
+        super().__init__(message)
+        self.status = status
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser without abbreviations, which shows its description as it is written."""
+
+    def __init__(self, description):
+        raw = argparse.RawDescriptionHelpFormatter
+        super().__init__(description=description, formatter_class=raw, allow_abbrev=False)
+
+    def error(self, message):
+        raise Failure(f"{message}; see --help")
+
+
+def run(main):
+    """main(), with what may be expected to go wrong in one line. A bug keeps its traceback."""
+    sys.stdout.reconfigure(errors="replace")  # a terminal may lack a character
+    try:
+        main()
+        sys.stdout.flush()
+        return
+    except Failure as error:
+        message, status = str(error), error.status
+    except BrokenPipeError:  # the reader has enough, as in `... | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        message, status = str(error), 1
+    except KeyboardInterrupt:
+        message, status = "stopped", 130
+    print("error:", " ".join(message.split()), file=sys.stderr)
+    sys.exit(status)
+
+
+def write_whole(path, content):
+    """Write the bytes beside the file, then move them into place: nobody reads half of it."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

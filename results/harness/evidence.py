@@ -1,0 +1,104 @@
+"""All that the pages are made from: the steps with their rows, and the small tables."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.command import ROOT
+from harness.rows import (
+    RESULTS,
+    assign,
+    json_dict,
+    key_of,
+    loss,
+    moment,
+    optional_loss,
+    read_csv,
+)
+from harness.scripts import find_steps, fingerprint
+
+PUBLISHED = {"script": str, "preset": str} | dict.fromkeys(
+    ["train", "test", "exact"], optional_loss
+)
+PUBLISHED_TEXTS = {"text_hash": str, "block_size": int, "n_layer": int, "n_embd": int, "loss": loss}
+TEXTS = {  # written by stream.py
+    **dict.fromkeys("script text text_hash".split(), str),
+    **dict.fromkeys("block_size seed params characters".split(), int),
+    **dict.fromkeys("loss seconds".split(), loss),
+    **dict.fromkeys("device torch source".split(), str),
+    "finished": moment,
+    "settings": json_dict,
+}
+MODEL = {"script": str, "preset": str, "seed": int, "fingerprint": str}
+DISSECTED = {  # written by dissect.py
+    "by-position.csv": {**MODEL, "position": int, "targets": int, "loss": loss},
+    "attention.csv": {
+        **MODEL,
+        "name": str,
+        **dict.fromkeys("layer head query key".split(), int),
+        "weight": float,
+    },
+    "generated.csv": {**MODEL, "names": int, "new": int},
+}
+
+
+@dataclass
+class Evidence:
+    """The steps with their rows, and the other rows of results.csv, with why they do not count."""
+
+    root: Path
+    steps: dict
+    others: list
+
+    @property
+    def results(self):
+        return self.root / "results"
+
+    @property
+    def chain(self):
+        return [step for step in self.steps.values() if not step.preset]
+
+    @property
+    def presets(self):
+        return [step for step in self.steps.values() if step.preset]
+
+
+def gather(root=ROOT):
+    """All steps of the folder with what is recorded and published of them."""
+    steps = find_steps(root)
+    others = assign(read_csv(root / "results" / "results.csv", RESULTS), steps)
+    for row in read_csv(root / "results" / "published" / "chain.csv", PUBLISHED):
+        if key_of(row) in steps:
+            steps[key_of(row)].published = row
+    return Evidence(root, steps, others)
+
+
+def dissected(evidence, file):
+    """The rows that dissect.py wrote of the models as they are now."""
+    rows = read_csv(evidence.results / file, DISSECTED[file])
+    now = {key: step.fingerprint for key, step in evidence.steps.items()}
+    return [row for row in rows if row["fingerprint"] == now.get(key_of(row))]
+
+
+def texts(evidence):
+    """The runs of stream.py, {(script, text, block size, settings): {seed: its newest row}}."""
+    groups = {}
+    sources = {step.path.name: step.module.source_hash() for step in evidence.chain}
+    rows = read_csv(evidence.results / "texts.csv", TEXTS)
+    for row in sorted(rows, key=lambda row: row["finished"]):
+        if row["source"] != sources.get(row["script"]):
+            continue
+        settings = fingerprint(row["source"], row["settings"])
+        key = row["script"], row["text_hash"], row["block_size"], settings
+        groups.setdefault(key, {})[row["seed"]] = row
+    return groups
+
+
+def curve(step, seed, results):
+    """The points of a run; none, and a note, where its file is missing or of another run."""
+    path = step.file("curves", seed, ".csv", results)
+    points = read_csv(path, {"step": int, "train": loss, "test": loss})
+    last = step.rows[seed]
+    if not points or (points[-1]["step"], points[-1]["test"]) != (last["steps"], last["test"]):
+        print(f"note: {path} is missing or of another run: {step.key} --seed {seed}")
+        return []
+    return points

@@ -1,0 +1,138 @@
+"""The figures inside sentences: what a marker such as `effect train-2.py test` stands for.
+
+A step is a script, or a script and a preset as in train-2.py@final. A loss is a column of
+results.csv, or the difference of two, as in test-train.
+"""
+
+import math
+import re
+from dataclasses import dataclass
+
+from harness.command import Failure
+from harness.evidence import dissected
+from harness.rows import key_of
+from harness.stats import effect, in_words, interval, signed
+
+
+@dataclass
+class Figure:
+    """The text of a figure, and from where to where it may lie."""
+
+    text: str
+    low: float = math.nan
+    high: float = math.nan
+
+
+NOT_RECORDED = Figure("(not recorded)")
+
+
+def find(evidence, name):
+    """The step that a marker calls train-2.py@final."""
+    script, _, preset = name.partition("@")
+    key = f"{script} --preset {preset}" if preset else script
+    if key not in evidence.steps:
+        raise Failure(f"a marker names {name}, and there is no such step")
+    return evidence.steps[key]
+
+
+def effect_figure(evidence, name, loss, base=None):
+    """effect STEP LOSS [STEP]: the change against what it builds on, or against another step."""
+    step = find(evidence, name)
+    base = find(evidence, base) if base else evidence.steps[step.builds_on]
+    change = effect(step, base, loss)
+    return Figure(in_words(change), change.low, change.high) if change else NOT_RECORDED
+
+
+def mean_figure(evidence, name, loss):
+    """mean STEP LOSS: the mean over the seeds and its interval."""
+    step = find(evidence, name)
+    if not step.rows:
+        return NOT_RECORDED
+    found = interval(step.values(loss))
+    if math.isnan(found.half):
+        return Figure(f"{found.mean:.4f} (one seed)", found.mean, found.mean)
+    return Figure(f"{found.mean:.4f} ({found.low:.4f} to {found.high:.4f})", found.low, found.high)
+
+
+def each_figure(evidence, name, loss):
+    """each STEP LOSS: the value of every seed."""
+    values = find(evidence, name).values(loss)
+    text = ", ".join(f"{value:.4f}" for value in values)
+    return Figure(text, min(values), max(values)) if values else NOT_RECORDED
+
+
+def published_figure(evidence, name, column):
+    """published STEP train|test|exact: what was published, or its exact evaluation."""
+    value = find(evidence, name).published[column]
+    return Figure(f"{value:.{3 if column == 'exact' else 2}f}", value, value)
+
+
+def published_effect_figure(evidence, name, column):
+    """published-effect STEP train|test|exact: its change against what the step builds on."""
+    step = find(evidence, name)
+    change = step.published[column] - evidence.steps[step.builds_on].published[column]
+    return Figure(signed(change, 3 if column == "exact" else 2), change, change)
+
+
+def seconds_of(step):
+    """The training time of the run that was disturbed least by what else the machine did."""
+    return min(step.values("seconds"))
+
+
+def time_share_figure(evidence, name, base):
+    """time-share STEP STEP: the training time as a share of another step's."""
+    step, base = find(evidence, name), find(evidence, base)
+    if not step.rows or not base.rows:
+        return NOT_RECORDED
+    share = seconds_of(step) / seconds_of(base)
+    return Figure(f"{share:.0%}", share, share)
+
+
+def probability_figure(evidence, name, loss):
+    """probability STEP LOSS: the geometric mean of the probability of the right character."""
+    step = find(evidence, name)
+    if not step.rows:
+        return NOT_RECORDED
+    share = math.exp(-interval(step.values(loss)).mean)
+    return Figure(f"{share:.1%}", share, share)
+
+
+def new_names_figure(evidence, name):
+    """new-names STEP: the share of generated names that are in neither split."""
+    key = find(evidence, name).key
+    rows = [row for row in dissected(evidence, "generated.csv") if key_of(row) == key]
+    if not rows:
+        return NOT_RECORDED
+    share = sum(row["new"] for row in rows) / sum(row["names"] for row in rows)
+    return Figure(f"{share:.1%}", share, share)
+
+
+FIGURES = {
+    "effect": effect_figure,
+    "mean": mean_figure,
+    "each": each_figure,
+    "published": published_figure,
+    "published-effect": published_effect_figure,
+    "time-share": time_share_figure,
+    "probability": probability_figure,
+    "new-names": new_names_figure,
+}
+
+
+def resolve(evidence, marker):
+    """The text of a figure, and what its sentence presumes that is not so, or None."""
+    kind, *words = marker.split()
+    presumed = words.pop() if words and re.fullmatch(r"zero|[<>][-.\d]+", words[-1]) else None
+    try:
+        figure = FIGURES[kind](evidence, *words)
+    except (KeyError, TypeError) as error:
+        raise Failure(f"the marker {marker!r} cannot be filled ({error})") from error
+    if presumed is None or math.isnan(figure.low):
+        return figure.text, None
+    if presumed == "zero":
+        holds = figure.low <= 0 <= figure.high
+    elif presumed[0] == "<":
+        holds = figure.high < float(presumed[1:])
+    else:
+        holds = figure.low > float(presumed[1:])
+    return figure.text, None if holds else f"{marker}: it is {figure.text}"

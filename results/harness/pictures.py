@@ -1,0 +1,259 @@
+"""The pictures, as PNG files: the same bytes for the same figures."""
+
+import io
+import math
+
+import matplotlib
+import matplotlib.ticker
+import numpy as np
+from matplotlib.figure import Figure
+
+from harness.evidence import curve, dissected
+from harness.rows import key_of
+from harness.stats import interval
+
+# Okabe and Ito's colour-blind-safe palette, with grey for its yellow, too pale for a line on white.
+COLOURS = "#000000 #E69F00 #56B4E9 #009E73 #999999 #0072B2 #D55E00 #CC79A7".split()
+STYLE = {
+    "font.size": 11,
+    "axes.titlesize": 13,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#dddddd",
+    "legend.framealpha": 1,
+    "lines.linewidth": 1.8,
+    "savefig.dpi": 190,
+}
+LOSS = "test loss (nats per character)"
+
+
+def picture(plot, height, rows=1, columns=1, **shared):
+    """The PNG, 1615 pixels wide, of what plot(axes) draws."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()  # whatever the user's own settings are
+        matplotlib.rcParams.update(STYLE)
+        figure = Figure(figsize=(8.5, height), layout="constrained")
+        figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)  # inches
+        plot(figure.subplots(rows, columns, **shared))
+        file = io.BytesIO()
+        options = {"metadata": {"Software": None}, "pil_kwargs": {"optimize": True}}
+        figure.savefig(file, format="png", **options)
+    return file.getvalue()
+
+
+def apart(heights, gap):
+    """Places as near to the heights, which ascend, as a gap between neighbours lets them be."""
+    places = np.array(heights, dtype=float)
+    for _ in range(1000):  # push what is too close apart, a little at a time
+        overlap = gap - np.diff(places)
+        if (overlap <= 1e-6).all():
+            break
+        push = np.where(overlap > 0, overlap / 2, 0)
+        places[:-1] -= push
+        places[1:] += push
+    return places
+
+
+def band(axes, x, runs, **style):
+    """The mean of the runs, (runs, points), and the range that they span."""
+    axes.plot(x, runs.mean(axis=0), **style)
+    fill = {"color": style["color"], "alpha": 0.2, "linewidth": 0}
+    axes.fill_between(x, runs.min(axis=0), runs.max(axis=0), **fill)
+
+
+def curves_of(step, results):
+    """The steps of its evaluations and the test losses there, (runs, evaluations), of all seeds."""
+    found = [curve(step, seed, results) for seed in step.rows]
+    found = [points for points in found if points and len(points) == len(found[0])]
+    if not found:
+        return None
+    losses = np.array([[point["test"] for point in points] for points in found])
+    return np.array([point["step"] for point in found[0]]), losses
+
+
+def loss_curves(lines):
+    """Test loss against step. lines: {label: (steps, losses of every run)}."""
+
+    def plot(axes):
+        axes.set(
+            title="Test loss during training: mean and range over the seeds",
+            xlabel="training step",
+            ylabel=LOSS,
+        )
+        axes.xaxis.set_major_formatter("{x:,.0f}")
+        if not lines:
+            return
+        last = {label: losses[:, -1].mean() for label, (_, losses) in lines.items()}
+        end = max(steps[-1] for steps, _ in lines.values())
+        low = min(losses.min() for _, losses in lines.values())
+        high = max(losses.max() for _, losses in lines.values())
+        room = (high - low) or 0.1
+        axes.set(xlim=(0, end), ylim=(low - 0.06 * room, high + 0.03 * room))
+        ranked = sorted(last, key=last.get)
+        places = dict(zip(ranked, apart([last[x] for x in ranked], 0.047 * room), strict=True))
+        for i, (label, (steps, losses)) in enumerate(lines.items()):
+            style = {"color": COLOURS[i % 8], "linestyle": "-" if i < 8 else "--"}
+            band(axes, steps, losses, **style)
+            lead = [steps[-1], 1.035 * end], [last[label], places[label]]  # from line to label
+            axes.plot(*lead, linewidth=0.9, clip_on=False, **style)
+            axes.text(1.04 * end, places[label], label, va="center")
+
+    return picture(plot, 5.3)
+
+
+def comparison(steps):
+    """The final loss of every step, first letter left out, beside what was published."""
+
+    def plot(axes):
+        for y, step in enumerate(steps):
+            published, exact = step.published.get("test"), step.published.get("exact")
+            losses = step.values("test_from_2nd")
+            if published is not None:
+                style = {"color": "#D55E00", "fillstyle": "none", "linestyle": "none"}
+                axes.plot(published, y, "D", label="published", **style)
+            if exact is not None:
+                style = {"color": "#D55E00", "linestyle": "none"}
+                axes.plot(exact, y, "d", label="published, evaluated exactly", **style)
+            if losses:
+                below = [y + 0.24] * len(losses)
+                axes.plot(losses, below, "|", color="#0072B2", label="one seed", linestyle="none")
+                mean = interval(losses)
+                half = None if math.isnan(mean.half) else mean.half
+                label = "mean, 95% interval"
+                bar = {"fmt": "ko", "markersize": 4, "capsize": 4, "linewidth": 1.5}
+                axes.errorbar(mean.mean, y, xerr=half, label=label, **bar)
+        axes.set_yticks(range(len(steps)), [step.label for step in steps])
+        axes.set(
+            title="Final test loss of every step, first letter left out",
+            xlabel="test loss from the 2nd letter on (nats per character)",
+            ylim=(len(steps) - 0.4, -0.6),
+        )
+        handles, labels = axes.get_legend_handles_labels()
+        unique = dict(zip(labels, handles, strict=True))
+        axes.legend(unique.values(), unique.keys())
+
+    return picture(plot, 1.4 + 0.42 * max(len(steps), 3))
+
+
+def scaling(lines):
+    """Test loss against training time. lines: {label: (minutes, mean losses)}."""
+
+    def plot(axes):
+        axes.set(
+            title="Test loss against training time, mean over the seeds",
+            xlabel="training time (minutes)",
+            ylabel=LOSS,
+            xscale="log",
+        )
+        for i, (label, (minutes, losses)) in enumerate(lines.items()):
+            axes.plot(minutes, losses, color=COLOURS[i % 8], label=label)
+            axes.plot(minutes[-1], losses[-1], "o", color=COLOURS[i % 8])
+        axes.xaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
+        axes.xaxis.set_major_formatter("{x:g}")
+        if lines:
+            axes.set_ylim(top=min(2.5, max(losses[0] for _, losses in lines.values())))
+            axes.legend()
+
+    return picture(plot, 5.3)
+
+
+def by_position(lines, changes):
+    """Test loss at every position, and how it changes: {label: (positions, losses of runs)}."""
+
+    def plot(panels):
+        above, below = panels
+        for axes, shown, first_colour in (above, lines, 4), (below, changes, 1):
+            for i, (label, (positions, losses)) in enumerate(shown.items(), start=first_colour):
+                style = {"color": COLOURS[i % 8], "marker": "o", "markersize": 4}
+                band(axes, positions, losses, label=label, **style)
+            axes.legend()
+        above.set(title="Test loss by position: mean and range over the seeds", ylabel=LOSS)
+        below.set(xlabel="position of the predicted character (1 is the first letter)")
+        below.set(ylabel="change in test loss")
+        below.axhline(0, color="black", linewidth=0.8)
+        below.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
+
+    return picture(plot, 6.6, 2, sharex=True, height_ratios=(3, 2))
+
+
+def attention(weights, name, label):
+    """Who attends to whom. weights: {(layer, head, query, key): weight}; 0 is the boundary."""
+    letters = ["·", *name]
+    layers, heads = (max(at[axis] for at in weights) for axis in (0, 1))
+
+    def plot(panels):
+        for layer, head in np.ndindex(layers, heads):
+            square = np.zeros((len(letters), len(letters)))
+            for (of_layer, of_head, query, key), weight in weights.items():
+                if (of_layer, of_head) == (layer + 1, head + 1):
+                    square[query, key] = weight
+            axes = panels[layer, head]
+            axes.imshow(square, cmap="Blues", vmin=0, vmax=1)
+            axes.set_xticks(range(len(letters)), letters)
+            axes.set_yticks(range(len(letters)), letters)
+            axes.tick_params(length=0, labelsize=8)
+            axes.grid(False)
+            if layer == 0:
+                axes.set_title(f"head {head + 1}", fontsize=11, loc="center")
+            if head == 0:
+                axes.set_ylabel(f"layer {layer + 1}", fontsize=11)
+        title = f"Attention of the model {label} on {name}: rows look at columns, · is the boundary"
+        panels[0, 0].figure.suptitle(title, x=0.02, ha="left", fontsize=13)
+
+    return picture(plot, 2.15 * layers + 0.5, layers, heads, squeeze=False)
+
+
+def position_table(evidence):
+    """{step: {position: {seed: loss}}}, where at least 100 test names reach the position."""
+    found = {}
+    for row in dissected(evidence, "by-position.csv"):
+        if row["targets"] >= 100:
+            positions = found.setdefault(evidence.steps[key_of(row)].key, {})
+            positions.setdefault(row["position"], {})[row["seed"]] = row["loss"]
+    return {
+        key: (np.array(list(positions)), np.array([list(x.values()) for x in positions.values()]).T)
+        for key, positions in found.items()
+    }
+
+
+def dissections(evidence):
+    """The pictures of what dissect.py wrote, as far as it is of the models as they are now."""
+    pictures = {}
+    before, after = "train-2-2head-4layer-mlp-ln.py", "train-2-2head-4layer-mlp-ln-rope.py"
+    found = position_table(evidence)
+    if {before, after} <= found.keys():
+        labels = {key: evidence.steps[key].label for key in found}
+        change = found[before][0], found[after][1] - found[before][1]
+        changes = {f"{labels[after]} against {labels[before]}": change}
+        lines = {labels[key]: line for key, line in found.items()}
+        pictures["by-position.png"] = by_position(lines, changes)
+    rows = dissected(evidence, "attention.csv")
+    if rows:
+        axes = ("layer", "head", "query", "key")
+        weights = {tuple(row[axis] for axis in axes): row["weight"] for row in rows}
+        label = evidence.steps[key_of(rows[0])].label
+        pictures["attention.png"] = attention(weights, rows[0]["name"], label)
+    return pictures
+
+
+def draw(evidence):
+    """All pictures, {name of the file: its bytes}."""
+    steps = evidence.steps.values()
+    curves = {step.key: curves_of(step, evidence.results) for step in steps}
+    chain = {step.label: curves[step.key] for step in evidence.chain if curves[step.key]}
+    timed = {}
+    for step in [evidence.steps["train-2.py"], *evidence.presets]:
+        if curves[step.key]:
+            steps, losses = curves[step.key]
+            pace = min(step.values("ms_per_step")) / 60_000  # of the least disturbed run
+            timed[step.label] = steps * pace, losses.mean(axis=0)
+    return {
+        "loss-curves.png": loss_curves(chain),
+        "comparison.png": comparison(evidence.chain),
+        "scaling.png": scaling(timed),
+        **dissections(evidence),
+    }
