@@ -299,11 +299,9 @@ def generate(model, data, num, generator, prompt="", temperature=1.0):
 
 
 # --- Results ---
-COLUMNS = (
-    "script label preset overrides builds_on data data_hash seed steps n_embd head_size n_head "
-    "n_layer params train test test_from_2nd test_unseen seconds ms_per_step device threads torch "
-    "source finished samples settings"
-).split()
+COLUMNS = """script label preset overrides builds_on data data_hash seed steps n_embd head_size
+n_head n_layer params train test test_from_2nd test_unseen seconds ms_per_step device threads torch
+source finished samples settings""".split()
 
 
 def source_hash():
@@ -428,7 +426,7 @@ def append_row(path, row):
             fcntl.flock(file, fcntl.LOCK_EX)
         file.seek(0)
         table = file.read()
-        if line in table:
+        if b"\n" + line in table:
             return
         if not table:
             line = header + b"\n" + line
@@ -458,19 +456,21 @@ def parse(argv):
     for knob in fields(Config):
         kind = {"action": "store_true"} if knob.type is bool else {"type": knob.type}
         text = f"{knob.metadata['help']} (default: {knob.default})"
-        parser.add_argument("--" + knob.name.replace("_", "-"), default=None, help=text, **kind)
-    parser.add_argument("--preset", choices=PRESETS, help="a named set of knobs; flags override it")
+        flag = "--" + knob.name.replace("_", "-")
+        parser.add_argument(flag, default=argparse.SUPPRESS, help=text, **kind)
+    if PRESETS:
+        parser.add_argument("--preset", choices=PRESETS, help="knobs by name; flags override them")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto")
     parser.add_argument("--data", metavar="FILE", help="UTF-8 text, one item a line")
     parser.add_argument("--results-dir", metavar="DIR", type=Path, default=HERE / "results")
     parser.add_argument("--no-record", action="store_true", help="write nothing")
     parser.add_argument("--resume", action="store_true", help="go on from this run's checkpoint")
     parser.add_argument("--debug", action="store_true", help="find what made a NaN (slow)")
-    options = parser.parse_args(argv)
+    options = parser.parse_args(argv, argparse.Namespace(preset=None))
 
     defaults = Config(**PRESETS[options.preset]["knobs"]) if options.preset else Config()
-    given = {key: value for key, value in vars(options).items() if value is not None}
-    config = replace(defaults, **{key: given[key] for key in asdict(defaults) if key in given})
+    given = {key: value for key, value in vars(options).items() if hasattr(defaults, key)}
+    config = replace(defaults, **given)
     overrides = []
     for knob in sorted(fields(Config), key=lambda knob: knob.name):
         value, low, high = getattr(config, knob.name), knob.metadata["low"], knob.metadata["high"]
@@ -495,8 +495,7 @@ def print_results(losses, names, data):
     for figure, loss in losses.items():
         if loss is not None:
             print(f"{figure:14} {loss:.4f} nats per character")
-    known = set(data.train_items)
-    marked = [name + "*" if name in known else name for name in names]
+    marked = [name + "*" if name in data.train_items else name for name in names]
     print("ten names, * is in the training split:", " ".join(marked))
 
 
