@@ -340,7 +340,7 @@ def describe(options, config, overrides, data, model, device):
         "chars": data.chars,
         "max_len": data.max_len,
         "device": f"{device} ({torch.cuda.get_device_name() if device == 'cuda' else processor})",
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),  # a plain string, which torch.load() takes as safe
     }
 
 

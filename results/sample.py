@@ -7,6 +7,7 @@ Only likely ones:                          python results/sample.py train-2-seed
 
 import math
 import types
+from difflib import get_close_matches
 from pathlib import Path
 
 import torch
@@ -19,9 +20,9 @@ def find_checkpoint(name, folder):
     """The path of a run's checkpoint; where there is none, what there is."""
     path = folder / f"{name}.pt"
     if not path.exists():
-        names = ", ".join(sorted(path.stem for path in folder.glob("*.pt")))
-        there = f"there are {names}" if names else "there is none: train a model first"
-        raise Failure(f"no checkpoint {name} in {folder}; {there}")
+        names = get_close_matches(name, [path.stem for path in folder.glob("*.pt")], 5, cutoff=0)
+        there = f"the closest are {', '.join(names)}" if names else "train a model first"
+        raise Failure(f"there is no checkpoint {name} in {folder}; {there}")
     return path
 
 

@@ -1,255 +1,269 @@
-"""The command line: the knobs of a script are its flags, and what they become in the table."""
+"""The command line: a script's knobs are its flags, and what they become in the table."""
 
-import dataclasses, json, os, re, subprocess, sys
-
-import pytest, torch
+import dataclasses
+import json
+import os
+import re
+import subprocess
 
 import common
+import pytest
+import torch
 from common import CHAIN, ROOT, SMALL, load
 
-COMMON = "--device --data --results-dir --no-record --resume --debug --help".split()
+BESIDES = {"--device", "--data", "--results-dir", "--no-record", "--resume", "--debug"}
+TRAINING = {  # DESIGN.md, section 7
+    "steps": 5000,
+    "batch_size": 32,
+    "learning_rate": 1e-3,
+    "lr_decay_to": 1.0,
+    "warmup_steps": 0,
+    "weight_decay": 0.0,
+    "grad_clip": 0.0,
+    "eval_interval": 500,
+    "seed": 0,
+    "threads": 1,
+    "validate": False,
+}
 
 
-def flags(module):
-    return ["--" + f.name.replace("_", "-") for f in dataclasses.fields(module.Config)]
+def flag(knob):
+    return "--" + knob.name.replace("_", "-")
 
 
-def help_text(module, capsys):
-    with pytest.raises(SystemExit) as stop:
-        module.main(["--help"])
-    out, err = capsys.readouterr()
-    assert stop.value.code == 0 and err == ""
-    return out
-
-
-def test_help(script, capsys):
-    """Every knob with its default and what it is, and nothing that the script does not have."""
+def test_help(script, go):
+    """Every knob with what it is and its default, and nothing that the script does not have."""
     module = load(script)
-    text = help_text(module, capsys)
-    offered = set(re.findall(r"(?<!\S)--[a-z][\w-]*", text.split("options:")[1]))
-    expected = set(flags(module)) | set(COMMON) | ({"--preset"} if module.PRESETS else set())
-    assert {flag for flag in offered if f"diff {flag}" not in text} == expected
-    for f in dataclasses.fields(module.Config):
-        assert f.metadata["help"] in re.sub(r"\s+", " ", text)
-        if f.type is not bool:
-            assert f"(default: {f.default})" in text
+    done = go(module, "--help")
+    assert (done.status, done.err) == (0, "")
+    description, options = done.out.split("options:")
+    assert module.__doc__.splitlines()[0] in description
+    knobs = dataclasses.fields(module.Config)
+    offered = set(re.findall(r"^  (?:-h, )?(--[\w-]+)", options, re.M))
+    presets = {"--preset"} if module.PRESETS else set()
+    assert offered - {"--preset"} == {flag(knob) for knob in knobs} | BESIDES | {"--help"}
+    assert presets <= offered
+    words = " ".join(options.split())
+    for knob in knobs:
+        assert f"{knob.metadata['help']} (default: {knob.default})" in words
     for name in module.PRESETS:
-        assert name in text
-    assert module.__doc__.splitlines()[0] in text
-    assert max(map(len, text.splitlines())) <= 130
+        assert name in words
+
+
+def test_help_without_docstrings(tmp_path):
+    command = common.command("train-2.py", "--help")
+    command.insert(1, "-OO")
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "") and "--learning-rate" in done.stdout
 
 
 def test_the_training_knobs_are_the_same_in_all(step):
-    module = load(step)
-    knobs = {f.name: f.default for f in dataclasses.fields(module.Config)}
-    expected = dict(
-        steps=5000,
-        batch_size=32,
-        learning_rate=1e-3,
-        lr_decay_to=1.0,
-        warmup_steps=0,
-        weight_decay=0.0,
-        grad_clip=0.0,
-        eval_interval=500,
-        seed=0,
-        threads=1,
-        compile=False,
-        validate=False,
-    )
-    assert list(knobs)[-len(expected) :] == list(expected)
-    assert {key: knobs[key] for key in expected} == expected
+    knobs = {knob.name: knob.default for knob in dataclasses.fields(load(step).Config)}
+    assert {name: knobs.get(name) for name in TRAINING} == TRAINING
 
 
 def test_a_script_has_no_knob_that_it_does_not_use(step, go):
-    shape = {flag for flag in flags(load(step))[:-12]}
-    n_layer = CHAIN[step.name][4]
-    assert "--n-embd" in shape
-    assert ("--n-head" in shape) == (CHAIN[step.name][3] > 1) != ("--head-size" in shape)
-    assert ("--n-layer" in shape) == (n_layer > 1)
-    assert ("--dropout" in shape) == (step.name == "train-2.py")
-    for flag in {"--n-head", "--head-size", "--n-layer", "--dropout"} - shape:
-        done = go(step, flag, "1")
-        assert done.status == 2 and flag in common.one_error(done.err)
-    if step.name != "train-2.py":
-        done = go(step, "--preset", "final")
-        assert done.status == 2 and "--preset" in common.one_error(done.err)
+    _, _, _, n_head, n_layer, *_ = CHAIN[step.name]
+    knobs = {knob.name for knob in dataclasses.fields(load(step).Config)} - set(TRAINING)
+    expected = {"n_embd", "head_size" if n_head == 1 else "n_head"}
+    expected |= {"n_layer"} if n_layer > 1 else set()
+    expected |= {"dropout"} if step.name == "train-2.py" else set()
+    assert knobs == expected
+    for name in {"n_head", "head_size", "n_layer", "dropout"} - expected:
+        strange = "--" + name.replace("_", "-")
+        done = go(step, strange, "1")
+        assert done.status == 2 and strange in common.one_error(done.err)
 
 
-@pytest.mark.parametrize("flag", ["--n-embd 48", "--n-head 4", "--n-layer 2"])
-def test_the_knobs_of_the_shape(flag, go):
-    done = go("train-2.py", *flag.split())
-    (row,) = common.read_table(done.table)
-    shape = dict(n_embd="32", n_head="2", n_layer="4", head_size="16")
-    name, value = flag[2:].replace("-", "_").split()
-    shape[name] = value
-    shape["head_size"] = str(int(shape["n_embd"]) // int(shape["n_head"]))
-    assert {key: row[key] for key in shape} == shape
-    model = common.checkpoint(done.results)["model"]
-    assert model["tok_emb.weight"].size(1) == int(shape["n_embd"])
-    assert sum(value.numel() for value in model.values()) == int(row["params"])
+VALUES = {"n_embd": 48, "head_size": 8, "n_head": 4, "n_layer": 3, "dropout": 0.25}
+VALUES |= {"steps": 7, "batch_size": 9, "learning_rate": 0.01, "lr_decay_to": 0.5}
+VALUES |= {"warmup_steps": 3, "weight_decay": 0.1, "grad_clip": 0.75, "eval_interval": 4}
+VALUES |= {"seed": 5, "threads": 2, "validate": True}
 
 
-def test_overrides(go, monkeypatch):
-    """What differs from the defaults, by name, sorted; not the seed, the threads, the device or paths."""
-    monkeypatch.setattr(
-        torch, "set_num_threads", lambda n: None
-    )  # two would be slow where others work as well
-
-    def overrides(*argv):
-        return common.read_table(go("train-2.py", *argv, small=False).table)[-1]["overrides"]
-
-    small = ["--batch-size", 8, "--steps", 2]
-    assert overrides(*small) == "batch_size=8 steps=2"
-    assert (
-        overrides(
-            *small, "--seed", 7, "--threads", 2, "--device", "cpu", "--n-embd", 32, "--dropout", 0
-        )
-        == "batch_size=8 steps=2"
-    )
-    assert (
-        overrides(
-            "--steps", 2, "--learning-rate", "3e-3", "--n-layer", 1, "--batch-size", 8, "--validate"
-        )
-        == "batch_size=8 learning_rate=0.003 n_layer=1 steps=2 validate=True"
-    )
+def test_a_flag_sets_its_field_and_no_other(script):
+    module = load(script)
+    for knob in dataclasses.fields(module.Config):
+        if knob.name in VALUES:
+            value = VALUES[knob.name]
+            argv = [flag(knob)] if value is True else [flag(knob), str(value)]
+            _, config, overrides = module.parse(argv)
+            assert config == dataclasses.replace(module.Config(), **{knob.name: value})
+            free = knob.name in ("seed", "threads")  # they make no other kind of run
+            assert overrides == ("" if free else f"{knob.name}={value}")
 
 
-def test_presets(go):
+@pytest.mark.parametrize(
+    "argv, expected",
+    [
+        ("", ""),
+        ("--steps 2 --batch-size 8", "batch_size=8 steps=2"),
+        ("--steps 2 --batch-size 32 --n-embd 32 --dropout 0", "steps=2"),
+        ("--seed 7 --threads 2 --device cpu --data x --results-dir y --no-record", ""),
+        (
+            "--validate --learning-rate 3e-3 --n-layer 1",
+            "learning_rate=0.003 n_layer=1 validate=True",
+        ),
+        ("--preset dropout", ""),
+        ("--preset dropout --dropout 0 --n-embd 64", "dropout=0.0"),
+        ("--n-embd 32 --preset dropout", "n_embd=32"),
+    ],
+)
+def test_overrides_are_what_departs_from_the_defaults_sorted(argv, expected):
+    _, _, overrides = load("train-2.py").parse(argv.split())
+    assert overrides == expected
+
+
+def test_a_flag_counts_more_than_the_preset():
     module = load("train-2.py")
     for name, preset in module.PRESETS.items():
-        args, config, default = module.parse(["--preset", name, "--n-layer", "1", "--steps", "2"])
-        assert default == module.Config(**preset["knobs"])
-        assert config == dataclasses.replace(
-            default, n_layer=1, steps=2
-        )  # a flag counts more than the preset
-        done = go(module, "--preset", name, "--n-layer", 1, "--steps", 2)
-        row = common.read_table(done.table)[-1]
-        assert (row["preset"], row["config"], row["builds_on"]) == (
-            name,
-            preset["label"],
-            preset["builds_on"],
-        )
-        settings = json.loads(row["settings"])
-        expected = vars(module.Config(**preset["knobs"])) | dict(
-            n_layer=1, steps=2, batch_size=8, eval_interval=2
-        )
-        assert settings == expected
-        assert row["overrides"] == "batch_size=8 eval_interval=2 n_layer=1 steps=2"
-        assert preset["label"] in done.out
-    assert len(list(done.results.glob("curves/*"))) == len(
-        module.PRESETS
-    )  # and each has files of its own
-    again = go(module, "--preset", "dropout", "--dropout", 0, "--n-layer", 1)
-    assert (
-        common.read_table(again.table)[-1]["overrides"]
-        == "batch_size=8 dropout=0.0 eval_interval=2 n_layer=1 steps=4"
-    )
-
-
-def test_runs_do_not_overwrite_one_another(go, names):
-    """Seed, preset, overrides and data have files of their own, the same command has the same."""
-    other = names.with_name("other.txt")
-    other.write_bytes(names.read_bytes())
-    for argv in (
-        [],
-        ["--seed", 1],
-        ["--learning-rate", 0.01],
-        ["--preset", "64x4", "--n-layer", 1],
-        ["--n-layer", 1],
-        ["--preset", "dropout", "--n-layer", 1],
-        ["--validate"],
-    ):
-        done = go("train-2.py", *argv)
-        assert done.status == 0
-    go("train-2.py", data=other)
-    go("train-2-2head.py")
-    assert (
-        len(list(done.results.glob("curves/*")))
-        == len(list(done.results.glob("checkpoints/*")))
-        == 9
-    )
-    go("train-2.py")
-    assert (
-        len(list(done.results.glob("curves/*"))) == 9 and len(common.read_table(done.table)) == 10
-    )
+        _, config, _ = module.parse(["--n-layer", "1", "--preset", name, "--steps", "2"])
+        expected = module.Config(**preset["knobs"])
+        assert config == dataclasses.replace(expected, n_layer=1, steps=2)
 
 
 @pytest.mark.parametrize(
     "argv",
-    [
-        "--step 4",
-        "--eval 2",
-        "--no-rec",
-        "--deb",
-        "--lr 1",
-        "--learning 0.1",
-        "--res",
-        "--n-emb 32",
-        "--bogus",
-        "4",
-        "--steps=4 --5",
-        "-s 4",
-    ],
+    ["--step 4", "--eval 2", "--no-rec", "--deb", "--res", "--lr 1", "--learning 0.1", "-s 4", "4"],
 )
 def test_no_abbreviations_and_no_strangers(argv, go):
     done = go("train-2.py", *argv.split())
+    assert done.status == 2 and argv.split()[0] in common.one_error(done.err)
+    assert done.out == "" and not done.results.exists()
+
+
+WRONG = {
+    "--device": ["tpu", "CPU", "cuda:99", ""],
+    "--preset": ["tiny", "fina", ""],
+    "--n-embd": ["0", "-32", "2147483648", "nan"],
+    "--n-head": ["0", "-1", "x"],
+    "--n-layer": ["0", "-1"],
+    "--steps": ["0", "-1", "1.5", "1e3", "many", "", "99999999999999999999"],
+    "--batch-size": ["0", "-5"],
+    "--eval-interval": ["0"],
+    "--warmup-steps": ["-1"],
+    "--threads": ["0", "1025"],
+    "--seed": ["-1", "9223372036854775808"],
+    "--dropout": ["1", "-0.1", "nan"],
+    "--learning-rate": ["-1", "nan", "inf", "-inf", "1e30", "fast"],
+    "--lr-decay-to": ["-0.1", "1.1", "nan"],
+    "--weight-decay": ["-1", "inf", "nan"],
+    "--grad-clip": ["-1", "nan", "inf"],
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_value_is_refused_in_one_line_that_names_the_flag(name, go):
+    for value in WRONG[name]:
+        done = go("train-2.py", f"{name}={value}")
+        assert done.status == 2 and name in common.one_error(done.err), value
+        assert done.out == "" and not done.results.exists()
+    done = go("train-2.py", name)  # and without a value
+    assert done.status == 2 and name in common.one_error(done.err)
+
+
+@pytest.mark.parametrize(
+    "name, argv, words",
+    [
+        ("train-2-2head.py", "--n-embd 33", "--n-embd 33 --n-head 2"),
+        ("train-2.py", "--n-head 3", "--n-embd 32 --n-head 3"),
+        ("train-2.py", "--n-embd 30 --n-head 2", "even 15"),
+    ],
+)
+def test_sizes_that_do_not_fit_together(name, argv, words, go):
+    done = go(name, *argv.split())
+    message = common.one_error(done.err)
+    assert done.status == 2 and not done.results.exists()
+    for word in words.split():
+        assert word in message
+
+
+@pytest.mark.parametrize("argv", [["--bogus\nline"], ["--device", "a\nb"], ["--data", "no\nfile"]])
+def test_a_message_stays_one_line_whatever_the_argument(argv, go):
+    done = go("train-2.py", *argv)
     assert done.status == 2
-    assert (
-        argv.split()[0].split("=")[0].lstrip("-") in common.one_error(done.err) or "--5" in done.err
-    )
-    assert not done.results.exists()
+    common.one_error(done.err)
 
 
-def test_the_device(go):
-    done = go("train-2-baseline.py", "--device", "cpu")
-    (row,) = common.read_table(done.table)
-    assert (
-        row["device"].startswith("cpu (")
-        and " on small.txt" in done.out
-        and "cpu (" in done.out.splitlines()[0]
-    )
+def test_a_device_that_is_not_there(go, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.mps, "is_available", lambda: False)
+    for device in ("cuda", "mps"):
+        done = go("train-2.py", "--device", device)
+        assert done.status == 2 and f"--device {device}" in common.one_error(done.err)
+    assert go("train-2.py", "--device", "auto").status == 0  # that is the CPU then
 
 
-def test_threads_and_anomaly_detection_are_set(go, monkeypatch):
-    module, seen, threads = load("train-2-baseline.py"), [], []
+def test_auto_never_takes_mps(monkeypatch):
+    """DESIGN.md, section 7: open reports of NaN; it is opt-in."""
+    monkeypatch.setattr(torch.mps, "is_available", lambda: True)
+    for cuda, expected in ((True, "cuda"), (False, "cpu")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda cuda=cuda: cuda)
+        assert load("train-2.py").pick_device("auto") == expected
+
+
+def test_threads_and_debug_are_set_while_it_trains(go, monkeypatch):
+    module, seen = load("train-2-baseline.py"), []
     rate = module.learning_rate
-    monkeypatch.setattr(torch, "set_num_threads", threads.append)
-    monkeypatch.setattr(
-        module,
-        "learning_rate",
-        lambda step, config: (
-            seen.append((*threads, torch.is_anomaly_enabled())),
-            threads.clear(),
-            rate(step, config),
-        )[-1],
-    )
-    done = go(module, "--threads", 2)
-    go(module, "--debug")
-    assert seen == [(2, False)] + [(False,)] * 3 + [(1, True)] + [(True,)] * 3
-    assert common.read_table(done.table)[0]["threads"] == "2"
+
+    def watched(step, config):
+        seen.append((torch.get_num_threads(), torch.is_anomaly_enabled()))
+        return rate(step, config)
+
+    monkeypatch.setattr(module, "learning_rate", watched)
+    assert go(module, "--threads", 2, "--steps", 1).status == 0
+    assert go(module, "--debug", "--steps", 1).status == 0
+    assert go(module, "--steps", 1).status == 0
+    assert seen == [(2, False), (1, True), (1, False)]
+
+
+def test_debug_shows_where_a_nan_was_made(go):
+    """Autograd says which operation; that is a traceback, which is what --debug is for."""
+    with pytest.warns(UserWarning), pytest.raises(RuntimeError, match="Backward.*nan"):
+        go("train-2.py", "--learning-rate", 2**31 - 1, "--debug")
+
+
+def test_no_record_writes_nothing_at_all(script, go, tmp_path, monkeypatch):
+    """Neither in the folder of results, nor here, nor in the project."""
+    monkeypatch.chdir(tmp_path)
+    copy = tmp_path / "copy" / script.name
+    copy.parent.mkdir()
+    copy.write_bytes(script.read_bytes())
+    go(script)  # there are results to be left alone
+    before = common.tree(tmp_path)
+    done = go(load(copy), "--no-record")
+    assert (done.status, done.err) == (0, "") and "ten names" in done.out
+    assert common.tree(tmp_path) == before
+
+
+def test_no_record_can_resume_and_changes_nothing(go):
+    done = go("train-2.py")
+    before = common.tree(done.results)
+    assert go("train-2.py", "--no-record", "--resume").status == 0
+    assert common.tree(done.results) == before
+
+
+def test_data_elsewhere_is_recorded_under_its_own_name(go, tmp_path, names):
+    other = tmp_path / "towns é.txt"
+    other.write_bytes(names.read_bytes())
+    done = go("train-2-baseline.py", data=other)
+    (row,) = common.read_table(done.table)
+    assert row["data"] == "towns é.txt"
+    (note,) = (line for line in done.out.splitlines() if line.startswith("note: "))
+    assert "towns é.txt" in note and "comparison" in note
+    (curve,) = done.results.glob("curves/*.csv")
+    assert f"towns é.txt-{row['data_hash']}" in curve.name
 
 
 def test_the_command_as_users_type_it(tmp_path, names):
-    """From another folder, as a process: status 0, nothing on stderr, UTF-8 whatever the terminal speaks."""
+    """From another folder, with a terminal that speaks ASCII only."""
     names.write_text("zoë\nåsa\n🦊\nnúñez\nb\n" * 6, "utf-8")
-    env = os.environ | {
-        "PYTHONIOENCODING": "ascii",
-        "PYTHONUTF8": "0",
-        "LC_ALL": "C",
-        "PYTHONWARNINGS": "error::ResourceWarning",
-    }
-    process = common.start(
-        "train-2-2head.py",
-        *SMALL,
-        "--data",
-        names.name,
-        "--results-dir",
-        "out",
-        cwd=tmp_path,
-        env=env,
-    )
+    env = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "LC_ALL": "C"}
+    argv = [*SMALL, "--data", names.name, "--results-dir", "out"]
+    process = common.start("train-2-2head.py", *argv, cwd=tmp_path, env=env)
     out, err = process.communicate()
     assert (process.returncode, err) == (0, "")
     assert "small.txt" in out.splitlines()[0] and out.count("\nstep ") == 2
     (row,) = common.read_table(tmp_path / "out" / "results.csv")
     assert set("".join(json.loads(row["samples"]))) <= set("zoëåsa🦊núñezb")
+    assert not list((ROOT / "results" / "curves").glob("*small.txt*"))
