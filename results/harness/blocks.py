@@ -9,7 +9,7 @@ import urllib.parse
 import numpy as np
 
 from harness.command import Failure
-from harness.evidence import PUBLISHED_TEXTS, texts
+from harness.evidence import PUBLISHED_TEXTS, speeds, texts
 from harness.rows import RESULTS, read_csv
 from harness.scripts import docstring
 from harness.stats import effect, in_words, signed
@@ -75,11 +75,12 @@ def comparison(evidence, folder):
 
 def losses(evidence, folder):
     """Every step and preset, in all columns."""
-    rows, above = [], None
+    measured, rows, above = speeds(evidence), [], None
     for step in evidence.steps.values():
         unseen = [value for value in step.values("test_unseen") if value is not None]
         figures = [spread(step.values(c)) for c in ("train", "test", "test_from_2nd")]
         published, exact = step.published.get("test"), step.published.get("exact")
+        cost = measured.get(step.key, {}).get("ratio")
         rows.append(
             [
                 link(step, folder),
@@ -89,10 +90,13 @@ def losses(evidence, folder):
                 NONE if published is None else f"{published:.2f}",
                 NONE if exact is None else f"{exact:.3f}",
                 change(step, evidence, above),
+                NONE if cost is None else f"{cost:.2f}",
             ]
         )
         above = step
-    header = "step,seeds,train,test,from 2nd,unseen,published,its exact,change in test"
+    header = (
+        "step,seeds,train,test,from 2nd,unseen,published,its exact,change in test,cost of a step"
+    )
     return table(header.split(","), rows)
 
 

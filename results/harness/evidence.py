@@ -28,6 +28,13 @@ TEXTS = {  # written by stream.py
     "finished": moment,
     "settings": json_dict,
 }
+SPEED = {  # written by bench.py
+    **dict.fromkeys("script preset fingerprint".split(), str),
+    "ms_per_step": loss,
+    "ratio": optional_loss,  # to what it builds on; blank for the baseline
+    "threads": int,
+    **dict.fromkeys("device torch".split(), str),
+}
 MODEL = {"script": str, "preset": str, "seed": int, "fingerprint": str}
 DISSECTED = {  # written by dissect.py
     "by-position.csv": {**MODEL, "position": int, "targets": int, "loss": loss},
@@ -91,6 +98,13 @@ def texts(evidence):
         key = row["script"], row["text_hash"], row["block_size"], settings
         groups.setdefault(key, {})[row["seed"]] = row
     return groups
+
+
+def speeds(evidence):
+    """What bench.py measured of the steps as they are now, {key: row}."""
+    rows = {key_of(row): row for row in read_csv(evidence.results / "speed.csv", SPEED)}
+    now = {key: step.fingerprint for key, step in evidence.steps.items()}
+    return {key: row for key, row in rows.items() if row["fingerprint"] == now.get(key)}
 
 
 def curve(step, seed, results):

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 
 from harness.command import Failure
-from harness.evidence import dissected
+from harness.evidence import dissected, speeds
 from harness.rows import key_of
 from harness.stats import effect, in_words, interval, signed
 
@@ -74,18 +74,13 @@ def published_effect_figure(evidence, name, column):
     return Figure(signed(change, 3 if column == "exact" else 2), change, change)
 
 
-def seconds_of(step):
-    """The training time of the run that was disturbed least by what else the machine did."""
-    return min(step.values("seconds"))
-
-
 def time_share_figure(evidence, name, base):
-    """time-share STEP STEP: the training time as a share of another step's."""
-    step, base = find(evidence, name), find(evidence, base)
-    if not step.rows or not base.rows:
+    """time-share STEP STEP: the training time as a share of another step's, by bench.py."""
+    steps, measured = [find(evidence, name), find(evidence, base)], speeds(evidence)
+    if not all(step.key in measured for step in steps):
         return NOT_RECORDED
-    share = seconds_of(step) / seconds_of(base)
-    return Figure(f"{share:.0%}", share, share)
+    time, of = (step.config.steps * measured[step.key]["ms_per_step"] for step in steps)
+    return Figure(f"{time / of:.0%}", time / of, time / of)
 
 
 def probability_figure(evidence, name, loss):

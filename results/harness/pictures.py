@@ -8,7 +8,7 @@ import matplotlib.ticker
 import numpy as np
 from matplotlib.figure import Figure
 
-from harness.evidence import curve, dissected
+from harness.evidence import curve, dissected, speeds
 from harness.rows import key_of
 from harness.stats import interval
 
@@ -155,7 +155,6 @@ def scaling(lines):
         axes.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
         axes.xaxis.set_major_formatter("{x:g}")
         if lines:
-            axes.set_ylim(top=min(2.5, max(losses[0] for _, losses in lines.values())))
             axes.legend()
 
     return picture(plot, 5.3)
@@ -245,12 +244,12 @@ def draw(evidence):
     steps = evidence.steps.values()
     curves = {step.key: curves_of(step, evidence.results) for step in steps}
     chain = {step.label: curves[step.key] for step in evidence.chain if curves[step.key]}
-    timed = {}
+    measured, timed = speeds(evidence), {}
     for step in [evidence.steps["train-2.py"], *evidence.presets]:
-        if curves[step.key]:
+        if curves[step.key] and step.key in measured:
             steps, losses = curves[step.key]
-            pace = min(step.values("ms_per_step")) / 60_000  # of the least disturbed run
-            timed[step.label] = steps * pace, losses.mean(axis=0)
+            minutes = steps * measured[step.key]["ms_per_step"] / 60_000
+            timed[step.label] = minutes, losses.mean(axis=0)
     return {
         "loss-curves.png": loss_curves(chain),
         "comparison.png": comparison(evidence.chain),
