@@ -1,8 +1,9 @@
 """4 layers: four layers of attention, each of which adds to what came before.
 
-One layer can look back once; four can look at what the layers below have found. Each layer's
-result is added to its input (a residual connection, He et al. 2016), so that a layer only has to
-learn what to add, and the gradient reaches the first layer as directly as the last.
+One layer can look back once; four can look at what the layers below have gathered. Each layer's
+result is added to its input (a residual connection, He et al. 2016). So there is a residual stream
+from the embedding to lm_head that every layer adds to, and along it the gradient has a direct path
+to every layer. From here on attention is one call of PyTorch's own function.
 
 Run it:        python train-2-2head-4layer.py
 What changed:  diff train-2-2head.py train-2-2head-4layer.py
@@ -36,7 +37,7 @@ import torch.nn.functional as F
 # --- Configuration ---
 LABEL = "4 layers"
 BUILDS_ON = "train-2-2head.py"
-CHANGES = ("Model",)  # the sections in which it differs from there, besides this one
+CHANGES = ("Model",)  # sections, besides this one, that differ from BUILDS_ON
 PRESETS = {}
 
 
@@ -58,7 +59,7 @@ class Config:
     weight_decay: float = knob(0.0, "weight decay of AdamW, on all parameters", low=0)
     grad_clip: float = knob(0.0, "largest norm of the gradient, 0 for no limit", low=0)
     eval_interval: int = knob(500, "steps between evaluations")
-    seed: int = knob(0, "seed of weights, batches, dropout and names", low=0, high=2**63 - 1)
+    seed: int = knob(0, "seed of all that is random", low=0, high=2**63 - 1)
     threads: int = knob(1, "threads on the CPU", high=1024)
     validate: bool = knob(False, "evaluate on a held-out tenth of the training lines", low=0)
 
@@ -68,11 +69,11 @@ HERE = Path(__file__).resolve().parent
 NAMES_URL = "https://raw.githubusercontent.com/karpathy/makemore/master/names.txt"
 NAMES_SHA256 = "0a30b5557f192f32ab962680889aac5f6fda0f4cecf40a6d0b5694f58ea8cc4d"
 LONGEST = 1000  # characters of an item: all items are padded to the longest
-PAD, BOUNDARY = 0, 1  # tokens; the characters are the tokens from 2 up
+PAD, BOUNDARY = 0, 1  # filler, and both ends of an item; characters are tokens from 2 up
 
 
 class Failure(Exception):
-    """What the user can mend, told in one line. Status 2 is wrong use or input, 1 a failed run."""
+    """What the user can fix, told in one line. Status 2 is wrong use or input, 1 a failed run."""
 
     def __init__(self, message, status=2):
         super().__init__(message)
@@ -103,7 +104,7 @@ def write_whole(path, content):
 
 
 def read_names(save):
-    """Path and bytes of names.txt, downloaded on first use, or else of the bundled sample."""
+    """Path and bytes of names.txt, downloaded (kept, if `save`), or else of the bundled sample."""
     path = HERE / "data" / "names.txt"
     if path.exists():
         return path, path.read_bytes()
@@ -178,11 +179,11 @@ class Attention(nn.Module):
 
     def forward(self, x):
         B, T, C = x.shape
-        qkv = self.qkv(x).view(B, T, 3 * self.n_head, -1).transpose(1, 2)
+        qkv = self.qkv(x).view(B, T, 3 * self.n_head, -1).transpose(1, 2)  # (B, 3 n_head, T, ...)
         q, k, v = qkv.chunk(3, dim=1)  # (B, n_head, T, head_size) each
-        # softmax(q k^T / sqrt(head_size)) v with the future masked, as before, in one fast kernel.
+        # softmax(q k^T / sqrt(head_size)) v with the future masked, as before, in one call.
         x = F.scaled_dot_product_attention(q, k, v, is_causal=True)  # (B, n_head, T, head_size)
-        return self.proj(x.transpose(1, 2).reshape(B, T, C))
+        return self.proj(x.transpose(1, 2).reshape(B, T, C))  # heads side by side, C = n_embd
 
 
 class Block(nn.Module):
@@ -198,7 +199,7 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """The logits of the next token at every position: (B, T) -> (B, T, vocab_size)."""
+    """Scores (logits) of every next token at every position: (B, T) -> (B, T, vocab_size)."""
 
     def __init__(self, config, vocab_size, max_len):
         super().__init__()
@@ -215,7 +216,7 @@ class Transformer(nn.Module):
 
 # --- Training ---
 def masked_loss(logits, targets, reduction="mean"):
-    """Cross-entropy in nats, PAD targets left out; logits (B, T, vocab_size), targets (B, T)."""
+    """Cross-entropy, -log p(target) in nats, PAD left out: (B, T, vocab_size), (B, T) -> ()."""
     logits, targets = logits.flatten(0, 1), targets.flatten()
     return F.cross_entropy(logits, targets, ignore_index=PAD, reduction=reduction)
 
@@ -235,12 +236,12 @@ def token_losses(model, tokens):
 
 
 def mean_loss(losses, tokens):
-    """The mean of token_losses(model, tokens) over all targets."""
+    """The mean of token_losses(model, tokens) over all targets but PAD."""
     return losses.sum(dtype=torch.float64).item() / (tokens[:, 1:] != PAD).sum().item()
 
 
 def learning_rate(step, config):
-    """Linear warm-up to the peak, then a cosine from there to lr_decay_to of it."""
+    """Linear warm-up to the peak, then a cosine to lr_decay_to of it; constant by default."""
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / config.warmup_steps
     done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)  # 0 to 1
@@ -249,12 +250,12 @@ def learning_rate(step, config):
 
 
 def make_optimizer(model, config):
-    """AdamW (Loshchilov and Hutter 2019), which scales every parameter's step by its gradients."""
+    """AdamW (Loshchilov and Hutter 2019): a parameter's step is scaled by its past gradients."""
     return torch.optim.AdamW(model.parameters(), weight_decay=config.weight_decay, fused=True)
 
 
 def train(model, optimizer, data, batches, config, state):
-    """Train from state["step"] to the next evaluation, and note there where that is."""
+    """Train from state["step"] to the next evaluation, and note in the state where that is."""
     rows, longest = batches
     end = (state["step"] // config.eval_interval + 1) * config.eval_interval
     end = min(end, config.steps)
@@ -281,7 +282,7 @@ def train(model, optimizer, data, batches, config, state):
 
 
 def evaluate(model, data, config, state):
-    """Add the losses of now, over 1,000 training items and the test split, to the curve."""
+    """Add the losses of the first 1,000 training items and of the test split to the curve."""
     parts = data.train[:1000], data.test
     train_loss, test_loss = (mean_loss(token_losses(model, part), part) for part in parts)
     step, pace = state["step"], state["seconds"] / state["step"]
@@ -298,11 +299,10 @@ def generate(model, data, num, generator, prompt="", temperature=1.0):
     """`num` names that begin with `prompt`; a temperature below 1 prefers the likelier ones."""
     model.eval()
     device = next(model.parameters()).device
-    start = [BOUNDARY, *(data.chars.index(char) + 2 for char in prompt)]
-    tokens = torch.tensor([start] * num)
+    tokens = torch.tensor([[BOUNDARY, *(data.chars.index(char) + 2 for char in prompt)]] * num)
     while tokens.size(1) < data.max_len and not (tokens[:, 1:] == BOUNDARY).any(dim=1).all():
         logits = model(tokens.to(device))[:, -1].cpu() / temperature  # (num, vocab_size)
-        logits[:, PAD] = -math.inf
+        logits[:, PAD] = -math.inf  # never drawn
         drawn = torch.multinomial(logits.softmax(dim=-1), 1, generator=generator)  # (num, 1)
         tokens = torch.cat([tokens, drawn], dim=1)
     names = []
@@ -340,7 +340,7 @@ def run_name(script, preset, overrides, data, device, seed):
 
 
 def describe(options, config, overrides, data, model, device):
-    """What the run is. Only a checkpoint that agrees in all of it can be gone on from."""
+    """What the run is. A checkpoint is only resumed if it agrees in all of this."""
     processor = torch.cpu.get_capabilities().get("cpu_name", "")
     return {
         "script": Path(__file__).name,
@@ -387,7 +387,7 @@ def load_checkpoint(path, state, model, optimizer):
 
 
 def final_losses(model, data):
-    """The exact losses over all items of a split; None where every test item was trained on."""
+    """Exact losses: of all items, without first characters, of test items not trained on."""
     losses = token_losses(model, data.test)
     known = set(data.train_items)
     unseen = [i for i, item in enumerate(data.test_items) if item not in known]
@@ -405,7 +405,7 @@ def make_row(state, config, losses, names):
     preset = PRESETS.get(run["preset"], {"label": LABEL, "builds_on": BUILDS_ON})
     row = {column: run[column] for column in COLUMNS if column in run}
     row |= {"label": preset["label"], "builds_on": preset["builds_on"]}
-    row |= {"n_head": 1, "n_layer": 1}  # of steps without such a knob
+    row |= {"n_head": 1, "n_layer": 1}  # of scripts without such a knob
     row |= {column: value for column, value in asdict(config).items() if column in COLUMNS}
     row.setdefault("head_size", config.n_embd // row["n_head"])
     row |= {name: "" if loss is None else f"{loss:.6f}" for name, loss in losses.items()}
@@ -467,10 +467,10 @@ def parse(argv):
     """The command line: its options, the Config, and which knobs depart from preset or defaults."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = Parser(description=__doc__, formatter_class=raw, allow_abbrev=False)
-    for knob in fields(Config):
-        kind = {"action": "store_true"} if knob.type is bool else {"type": knob.type}
-        text = f"{knob.metadata['help']} (default: {knob.default})"
-        flag = "--" + knob.name.replace("_", "-")
+    for entry in fields(Config):
+        kind = {"action": "store_true"} if entry.type is bool else {"type": entry.type}
+        text = f"{entry.metadata['help']} (default: {entry.default})"
+        flag = "--" + entry.name.replace("_", "-")
         parser.add_argument(flag, default=argparse.SUPPRESS, help=text, **kind)
     if PRESETS:
         parser.add_argument("--preset", choices=PRESETS, help="knobs by name; flags override them")
@@ -486,12 +486,13 @@ def parse(argv):
     given = {key: value for key, value in vars(options).items() if hasattr(defaults, key)}
     config = replace(defaults, **given)
     overrides = []
-    for knob in sorted(fields(Config), key=lambda knob: knob.name):
-        value, low, high = getattr(config, knob.name), knob.metadata["low"], knob.metadata["high"]
+    for entry in sorted(fields(Config), key=lambda entry: entry.name):
+        name, value = entry.name, getattr(config, entry.name)
+        low, high = entry.metadata["low"], entry.metadata["high"]
         if not low <= value <= high:
-            raise Failure(f"--{knob.name.replace('_', '-')} {value} is not from {low} to {high}")
-        if value != getattr(defaults, knob.name) and knob.name not in ("seed", "threads"):
-            overrides.append(f"{knob.name}={value}")
+            raise Failure(f"--{name.replace('_', '-')} {value} is not from {low} to {high}")
+        if value != getattr(defaults, name) and name not in ("seed", "threads"):
+            overrides.append(f"{name}={value}")
     return options, config, " ".join(overrides)
 
 
@@ -514,7 +515,7 @@ def print_results(losses, names, data):
 
 
 def main(argv=None):
-    """Train this step and record the run."""
+    """Train this model and record the run."""
     options, config, overrides = parse(argv)
     if not options.no_record:
         check_table(options.results_dir / "results.csv", COLUMNS)
@@ -533,7 +534,7 @@ def main(argv=None):
     if data.hash != NAMES_SHA256[:12]:
         print(f"note: {data.name} is not makemore's names.txt: no part of the comparison")
 
-    state = {"run": run, "step": 0, "seconds": 0.0, "curve": []}
+    state = {"run": run, "step": 0, "seconds": 0.0, "curve": []}  # what a checkpoint holds
     checkpoint = options.results_dir / "checkpoints" / f"{name}.pt"
     if options.resume:
         load_checkpoint(checkpoint, state, model, optimizer)

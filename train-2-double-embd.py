@@ -1,7 +1,7 @@
 """double embd: the baseline at twice the width.
 
 Does a single attention head do better with more room? Every character becomes a vector of 64
-numbers instead of 32, and the head works with 32 of its own instead of 16. Nothing else changes.
+numbers instead of 32, and a query, key and value have 32 instead of 16. Nothing else changes.
 
 Run it:        python train-2-double-embd.py
 What changed:  diff train-2-baseline.py train-2-double-embd.py
@@ -35,7 +35,7 @@ import torch.nn.functional as F
 # --- Configuration ---
 LABEL = "double embd"
 BUILDS_ON = "train-2-baseline.py"
-CHANGES = ()  # the sections in which it differs from there, besides this one
+CHANGES = ()  # sections, besides this one, that differ from BUILDS_ON
 PRESETS = {}
 
 
@@ -56,7 +56,7 @@ class Config:
     weight_decay: float = knob(0.0, "weight decay of AdamW, on all parameters", low=0)
     grad_clip: float = knob(0.0, "largest norm of the gradient, 0 for no limit", low=0)
     eval_interval: int = knob(500, "steps between evaluations")
-    seed: int = knob(0, "seed of weights, batches, dropout and names", low=0, high=2**63 - 1)
+    seed: int = knob(0, "seed of all that is random", low=0, high=2**63 - 1)
     threads: int = knob(1, "threads on the CPU", high=1024)
     validate: bool = knob(False, "evaluate on a held-out tenth of the training lines", low=0)
 
@@ -66,11 +66,11 @@ HERE = Path(__file__).resolve().parent
 NAMES_URL = "https://raw.githubusercontent.com/karpathy/makemore/master/names.txt"
 NAMES_SHA256 = "0a30b5557f192f32ab962680889aac5f6fda0f4cecf40a6d0b5694f58ea8cc4d"
 LONGEST = 1000  # characters of an item: all items are padded to the longest
-PAD, BOUNDARY = 0, 1  # tokens; the characters are the tokens from 2 up
+PAD, BOUNDARY = 0, 1  # filler, and both ends of an item; characters are tokens from 2 up
 
 
 class Failure(Exception):
-    """What the user can mend, told in one line. Status 2 is wrong use or input, 1 a failed run."""
+    """What the user can fix, told in one line. Status 2 is wrong use or input, 1 a failed run."""
 
     def __init__(self, message, status=2):
         super().__init__(message)
@@ -101,7 +101,7 @@ def write_whole(path, content):
 
 
 def read_names(save):
-    """Path and bytes of names.txt, downloaded on first use, or else of the bundled sample."""
+    """Path and bytes of names.txt, downloaded (kept, if `save`), or else of the bundled sample."""
     path = HERE / "data" / "names.txt"
     if path.exists():
         return path, path.read_bytes()
@@ -163,27 +163,28 @@ class Attention(nn.Module):
     """One head of causal self-attention: (B, T, n_embd) -> (B, T, head_size). Vaswani et al. 2017.
 
     Every position makes a query (what it looks for), a key (what it can be found by) and a value
-    (what it has to give). It receives the values of the positions whose keys fit its query.
+    (what it has to give). It receives a mean of the values, weighted by how keys fit its query.
     """
 
     def __init__(self, config, max_len):
         super().__init__()
         self.qkv = nn.Linear(config.n_embd, 3 * config.head_size, bias=False)
-        # Added to the scores: minus infinity where the column comes after the row, else 0.
+        # Added to the scores: minus infinity, a weight of 0, where the column is after the row.
         mask = torch.full((max_len, max_len), -math.inf).triu(1)
         self.register_buffer("mask", mask, persistent=False)
 
     def forward(self, x):
-        T = x.size(1)
+        T = x.size(1)  # B names of T positions each
         q, k, v = self.qkv(x).chunk(3, dim=-1)  # (B, T, head_size) each
-        scores = q @ k.transpose(-2, -1) / math.sqrt(k.size(-1))  # (B, T, T)
-        scores = scores + self.mask[:T, :T]  # no position looks ahead
+        # The root keeps the scores, which grow with head_size, from leaving one key all the weight.
+        scores = q @ k.transpose(-2, -1) / math.sqrt(k.size(-1))  # (B, T, T): query row, key column
+        scores = scores + self.mask[:T, :T]  # none looks ahead, so no letter sees PAD
         weights = scores.softmax(dim=-1)  # (B, T, T), every row adds up to 1
         return weights @ v  # (B, T, head_size)
 
 
 class Transformer(nn.Module):
-    """The logits of the next token at every position: (B, T) -> (B, T, vocab_size)."""
+    """Scores (logits) of every next token at every position: (B, T) -> (B, T, vocab_size)."""
 
     def __init__(self, config, vocab_size, max_len):
         super().__init__()
@@ -199,7 +200,7 @@ class Transformer(nn.Module):
 
 # --- Training ---
 def masked_loss(logits, targets, reduction="mean"):
-    """Cross-entropy in nats, PAD targets left out; logits (B, T, vocab_size), targets (B, T)."""
+    """Cross-entropy, -log p(target) in nats, PAD left out: (B, T, vocab_size), (B, T) -> ()."""
     logits, targets = logits.flatten(0, 1), targets.flatten()
     return F.cross_entropy(logits, targets, ignore_index=PAD, reduction=reduction)
 
@@ -219,12 +220,12 @@ def token_losses(model, tokens):
 
 
 def mean_loss(losses, tokens):
-    """The mean of token_losses(model, tokens) over all targets."""
+    """The mean of token_losses(model, tokens) over all targets but PAD."""
     return losses.sum(dtype=torch.float64).item() / (tokens[:, 1:] != PAD).sum().item()
 
 
 def learning_rate(step, config):
-    """Linear warm-up to the peak, then a cosine from there to lr_decay_to of it."""
+    """Linear warm-up to the peak, then a cosine to lr_decay_to of it; constant by default."""
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / config.warmup_steps
     done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)  # 0 to 1
@@ -233,12 +234,12 @@ def learning_rate(step, config):
 
 
 def make_optimizer(model, config):
-    """AdamW (Loshchilov and Hutter 2019), which scales every parameter's step by its gradients."""
+    """AdamW (Loshchilov and Hutter 2019): a parameter's step is scaled by its past gradients."""
     return torch.optim.AdamW(model.parameters(), weight_decay=config.weight_decay, fused=True)
 
 
 def train(model, optimizer, data, batches, config, state):
-    """Train from state["step"] to the next evaluation, and note there where that is."""
+    """Train from state["step"] to the next evaluation, and note in the state where that is."""
     rows, longest = batches
     end = (state["step"] // config.eval_interval + 1) * config.eval_interval
     end = min(end, config.steps)
@@ -265,7 +266,7 @@ def train(model, optimizer, data, batches, config, state):
 
 
 def evaluate(model, data, config, state):
-    """Add the losses of now, over 1,000 training items and the test split, to the curve."""
+    """Add the losses of the first 1,000 training items and of the test split to the curve."""
     parts = data.train[:1000], data.test
     train_loss, test_loss = (mean_loss(token_losses(model, part), part) for part in parts)
     step, pace = state["step"], state["seconds"] / state["step"]
@@ -282,11 +283,10 @@ def generate(model, data, num, generator, prompt="", temperature=1.0):
     """`num` names that begin with `prompt`; a temperature below 1 prefers the likelier ones."""
     model.eval()
     device = next(model.parameters()).device
-    start = [BOUNDARY, *(data.chars.index(char) + 2 for char in prompt)]
-    tokens = torch.tensor([start] * num)
+    tokens = torch.tensor([[BOUNDARY, *(data.chars.index(char) + 2 for char in prompt)]] * num)
     while tokens.size(1) < data.max_len and not (tokens[:, 1:] == BOUNDARY).any(dim=1).all():
         logits = model(tokens.to(device))[:, -1].cpu() / temperature  # (num, vocab_size)
-        logits[:, PAD] = -math.inf
+        logits[:, PAD] = -math.inf  # never drawn
         drawn = torch.multinomial(logits.softmax(dim=-1), 1, generator=generator)  # (num, 1)
         tokens = torch.cat([tokens, drawn], dim=1)
     names = []
@@ -324,7 +324,7 @@ def run_name(script, preset, overrides, data, device, seed):
 
 
 def describe(options, config, overrides, data, model, device):
-    """What the run is. Only a checkpoint that agrees in all of it can be gone on from."""
+    """What the run is. A checkpoint is only resumed if it agrees in all of this."""
     processor = torch.cpu.get_capabilities().get("cpu_name", "")
     return {
         "script": Path(__file__).name,
@@ -371,7 +371,7 @@ def load_checkpoint(path, state, model, optimizer):
 
 
 def final_losses(model, data):
-    """The exact losses over all items of a split; None where every test item was trained on."""
+    """Exact losses: of all items, without first characters, of test items not trained on."""
     losses = token_losses(model, data.test)
     known = set(data.train_items)
     unseen = [i for i, item in enumerate(data.test_items) if item not in known]
@@ -389,7 +389,7 @@ def make_row(state, config, losses, names):
     preset = PRESETS.get(run["preset"], {"label": LABEL, "builds_on": BUILDS_ON})
     row = {column: run[column] for column in COLUMNS if column in run}
     row |= {"label": preset["label"], "builds_on": preset["builds_on"]}
-    row |= {"n_head": 1, "n_layer": 1}  # of steps without such a knob
+    row |= {"n_head": 1, "n_layer": 1}  # of scripts without such a knob
     row |= {column: value for column, value in asdict(config).items() if column in COLUMNS}
     row.setdefault("head_size", config.n_embd // row["n_head"])
     row |= {name: "" if loss is None else f"{loss:.6f}" for name, loss in losses.items()}
@@ -451,10 +451,10 @@ def parse(argv):
     """The command line: its options, the Config, and which knobs depart from preset or defaults."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = Parser(description=__doc__, formatter_class=raw, allow_abbrev=False)
-    for knob in fields(Config):
-        kind = {"action": "store_true"} if knob.type is bool else {"type": knob.type}
-        text = f"{knob.metadata['help']} (default: {knob.default})"
-        flag = "--" + knob.name.replace("_", "-")
+    for entry in fields(Config):
+        kind = {"action": "store_true"} if entry.type is bool else {"type": entry.type}
+        text = f"{entry.metadata['help']} (default: {entry.default})"
+        flag = "--" + entry.name.replace("_", "-")
         parser.add_argument(flag, default=argparse.SUPPRESS, help=text, **kind)
     if PRESETS:
         parser.add_argument("--preset", choices=PRESETS, help="knobs by name; flags override them")
@@ -470,12 +470,13 @@ def parse(argv):
     given = {key: value for key, value in vars(options).items() if hasattr(defaults, key)}
     config = replace(defaults, **given)
     overrides = []
-    for knob in sorted(fields(Config), key=lambda knob: knob.name):
-        value, low, high = getattr(config, knob.name), knob.metadata["low"], knob.metadata["high"]
+    for entry in sorted(fields(Config), key=lambda entry: entry.name):
+        name, value = entry.name, getattr(config, entry.name)
+        low, high = entry.metadata["low"], entry.metadata["high"]
         if not low <= value <= high:
-            raise Failure(f"--{knob.name.replace('_', '-')} {value} is not from {low} to {high}")
-        if value != getattr(defaults, knob.name) and knob.name not in ("seed", "threads"):
-            overrides.append(f"{knob.name}={value}")
+            raise Failure(f"--{name.replace('_', '-')} {value} is not from {low} to {high}")
+        if value != getattr(defaults, name) and name not in ("seed", "threads"):
+            overrides.append(f"{name}={value}")
     return options, config, " ".join(overrides)
 
 
@@ -498,7 +499,7 @@ def print_results(losses, names, data):
 
 
 def main(argv=None):
-    """Train this step and record the run."""
+    """Train this model and record the run."""
     options, config, overrides = parse(argv)
     if not options.no_record:
         check_table(options.results_dir / "results.csv", COLUMNS)
@@ -517,7 +518,7 @@ def main(argv=None):
     if data.hash != NAMES_SHA256[:12]:
         print(f"note: {data.name} is not makemore's names.txt: no part of the comparison")
 
-    state = {"run": run, "step": 0, "seconds": 0.0, "curve": []}
+    state = {"run": run, "step": 0, "seconds": 0.0, "curve": []}  # what a checkpoint holds
     checkpoint = options.results_dir / "checkpoints" / f"{name}.pt"
     if options.resume:
         load_checkpoint(checkpoint, state, model, optimizer)
