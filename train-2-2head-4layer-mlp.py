@@ -339,7 +339,7 @@ def source_hash():
     tree = ast.parse("".join(sections))
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node) is not None:
-            node.body[0] = ast.Pass()
+            node.body = node.body[1:] or [ast.Pass()]
     return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()[:12]
 
 
@@ -436,8 +436,8 @@ def check_table(path, columns):
     place = next(place for place in (path, *path.absolute().parents) if place.exists())
     if not os.access(place, os.W_OK) or (place != path and not place.is_dir()):
         raise Failure(f"cannot write to {place}: choose another --results-dir")
-    header = path.read_bytes().partition(b"\n")[0].strip() if place == path else b""
-    if header not in (b"", ",".join(columns).encode()):
+    table = path.read_bytes() if place == path else b""
+    if table and table.splitlines()[0] != ",".join(columns).encode():
         raise Failure(f"{path} has a foreign header: move it, or choose another --results-dir")
 
 
@@ -454,7 +454,7 @@ def append_row(path, row):
             fcntl.flock(file, fcntl.LOCK_EX)
         file.seek(0)
         table = file.read()
-        if b"\n" + line in table:
+        if b"\n" + line in table.replace(b"\r\n", b"\n"):
             return
         if not table:
             line = header + b"\n" + line

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import types
+from itertools import zip_longest
 from pathlib import Path
 
 import torch
@@ -144,12 +145,11 @@ def violation(path, base, changes):
     ours, theirs = sections(path), sections(base)
     if list(ours) != list(theirs):
         return f"{path.name} has the sections {list(ours)}, {base.name} has {list(theirs)}"
-    for name in ours.keys() - {"Configuration", *changes}:
-        for (number, line), (base_number, base_line) in zip(ours[name], theirs[name], strict=False):
+    for name in [name for name in ours if name not in ("Configuration", *changes)]:
+        end = ours[name][-1][0], "the end of the section"
+        pairs = zip_longest(ours[name], theirs[name], fillvalue=end)
+        for (number, line), (_, base_line) in pairs:
             if line != base_line:
                 place = f"{path.name} line {number}, section {name}"
-                return f"{place}: {line!r} is not {base_line!r}, {base.name} line {base_number}"
-        if len(ours[name]) != len(theirs[name]):
-            place = f"{path.name} line {ours[name][-1][0]}, section {name}"
-            return f"{place}: ends after another line than in {base.name}"
+                return f"{place}: {line!r} is not {base_line!r} as in {base.name}"
     return None

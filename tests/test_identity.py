@@ -72,17 +72,6 @@ def test_a_tampered_copy_is_found(old, new, section, tmp_path):
     assert f"{copy.name} line {line}, section {section}" in message and base.name in message
 
 
-def test_what_a_step_may_change_is_no_violation(tmp_path):
-    base, copy = ROOT / "train-2-2head.py", tmp_path / "train-2-mine.py"
-    source = base.read_text("utf-8")
-    source = source.replace('"""2 heads', '"""Mine.\n\n2 heads', 1)
-    source = source.replace('LABEL = "2 heads"', 'LABEL = "mine"')
-    source = source.replace("        self.n_head = config.n_head\n", "        pass\n")
-    copy.write_text(source, "utf-8")
-    assert violation(copy, base, ("Model",)) is None
-    assert "section Model" in violation(copy, base, ())
-
-
 def test_the_diff_shows_the_idea_and_nothing_else(step):
     """Under 30 lines added in Model, blank lines and docstrings apart."""
     module = load(step)
@@ -91,20 +80,6 @@ def test_the_diff_shows_the_idea_and_nothing_else(step):
     old, new = (bare(path, "Model") for path in (base_of(module), step))
     added = [line for line in difflib.ndiff(old, new) if line.startswith("+")]
     assert (0 < len(added) < 30) if "Model" in module.CHANGES else not added
-
-
-def test_a_definition_stays_where_it_stood(step):
-    """So that diff can line the two up."""
-    module = load(step)
-    if module.BUILDS_ON is None:
-        return
-    pattern = re.compile(r" *(?:class|def) \w+")
-    old, new = (
-        [match[0] for line in bare(path, "Model") if (match := pattern.match(line))]
-        for path in (base_of(module), step)
-    )
-    blocks = difflib.SequenceMatcher(None, old, new, autojunk=False).get_matching_blocks()
-    assert sum(block.size for block in blocks) == len(old), f"{old} became {new}"
 
 
 def test_nothing_is_too_long(step):
@@ -133,22 +108,14 @@ def test_labels_and_ancestry(step):
     assert list(module.PRESETS) == (presets if step.name == "train-2.py" else [])
 
 
-def test_no_two_rows_of_the_comparison_share_a_label():
-    modules = [load(script) for script in SCRIPTS]
-    labels = [module.LABEL for module in modules]
-    labels += [preset["label"] for module in modules for preset in module.PRESETS.values()]
-    assert len(set(labels)) == len(labels)
-
-
 def test_the_docstring_says_how_to_run_it_and_what_to_compare(step):
     module = load(step)
     commands = module.__doc__.split("\n\n")[-1]
     assert f"python {step.name}\n" in commands
-    (a, b) = re.search(r"diff (\S+) (\S+)", commands).groups()
-    assert (a if module.BUILDS_ON is None else b) == step.name
-    assert (b if module.BUILDS_ON is None else a) in CHAIN
     if module.BUILDS_ON:
-        assert a == module.BUILDS_ON
+        assert f"diff {module.BUILDS_ON} {step.name}\n" in commands
+    else:
+        assert f"diff {step.name} train-2-" in commands
 
 
 def test_the_metadata_is_a_subset_of_requirements(script):

@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import subprocess
-from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -45,9 +44,6 @@ def limit_files():
     limit()
 
 
-# The table
-
-
 def test_the_columns_are_those_of_the_design(script):
     assert tuple(load(script).COLUMNS) == tuple(COLUMNS)
 
@@ -57,14 +53,6 @@ def test_the_first_row_brings_the_header_and_the_folder(module, table):
     module.append_row(table, ROW | {"seed": 2})
     assert seeds(table) == ["1", "2"]
     assert table.read_text().splitlines()[0] == HEADER
-
-
-def test_anything_can_stand_in_a_field(module, table):
-    odd = ["a,b", 'say "so"', "two\nlines", "", "ünï 🦊", "=1+1", "\u2028", " blank ", '"']
-    for value in odd:
-        module.append_row(table, ROW | {"data": value, "samples": value})
-    rows = common.read_table(table)
-    assert [row["data"] for row in rows] == [row["samples"] for row in rows] == odd
 
 
 def test_the_same_row_again_adds_nothing(module, table):
@@ -96,7 +84,6 @@ def test_a_table_that_an_editor_saved_is_gone_on_with(change, module, go, tmp_pa
 FOREIGN = {
     "other columns": "a,b,c\n1,2,3\n",
     "one more": HEADER + ",more\n",
-    "one less": HEADER.replace("script,", "") + "\n",
     "another order": HEADER.replace("train,test", "test,train") + "\n",
     "cut": HEADER[:-1],
     "garbage": "\x00\xff",
@@ -116,34 +103,15 @@ def test_a_foreign_header_is_refused_before_training(text, module, go, tmp_path,
     assert common.tree(table.parent) == before
 
 
-def test_looking_at_the_table_writes_nothing(module, go, tmp_path, monkeypatch):
-    """Before the first evaluation there is nothing that was not there before."""
-    trees, train = [], module.train
-
-    def watched(*args):
-        train(*args)
-        trees.append(common.tree(tmp_path))
-
-    before = common.tree(tmp_path)
-    monkeypatch.setattr(module, "train", watched)
-    go(module, "--eval-interval", 4)
-    full = common.tree(tmp_path)
-    go(module, "--eval-interval", 4, "--seed", 1)
-    assert trees == [before, full]
-
-
-@pytest.mark.parametrize("results", ["file", "file/below", "table is a folder"])
-def test_a_place_where_no_table_can_be_is_refused_before_training(
-    results, module, go, tmp_path, monkeypatch
-):
+@pytest.mark.parametrize("place", ["file", "file/below", "folder"])
+def test_where_no_table_can_be_is_said_before_training(place, module, go, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "train", lambda *args: pytest.fail("it trained"))
     (tmp_path / "file").write_text("in the way")
-    (tmp_path / "table is a folder" / "results.csv").mkdir(parents=True)
+    (tmp_path / "folder" / "results.csv").mkdir(parents=True)
     before = common.tree(tmp_path)
-    done = go(module, results=results)
-    assert done.status in (1, 2) and str(tmp_path / results.split("/")[0]) in common.one_error(
-        done.err
-    )
+    done = go(module, results=place)
+    assert done.status in (1, 2)
+    assert str(tmp_path / place.split("/")[0]) in common.one_error(done.err)
     assert common.tree(tmp_path) == before
 
 
@@ -194,7 +162,19 @@ def test_eight_processes_append_at_once(table):
     assert all(row["samples"] == "x" * (37 * int(row["seed"]) % 300) for row in rows)
 
 
-# A full disk
+def test_what_is_written_while_waiting_for_the_lock_counts(module, table, monkeypatch):
+    """Another process's header, for one."""
+    fcntl = pytest.importorskip("fcntl")
+    flock, other = fcntl.flock, table.with_name("other.csv")
+    module.append_row(other, ROW | {"seed": 1})
+
+    def late(file, operation):
+        table.write_bytes(other.read_bytes())
+        flock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    module.append_row(table, ROW | {"seed": 2})
+    assert seeds(table) == ["1", "2"]
 
 
 @pytest.mark.parametrize("room", [0, 20])
@@ -221,84 +201,21 @@ def test_a_full_disk_ends_a_run_in_one_line(go, limit_files):
     assert [path for path in done.results.rglob("*") if path.is_file()] == []
 
 
-def test_a_row_that_did_not_fit_can_be_recorded_later(go, tmp_path, limit_files):
-    table = tmp_path / "results" / "results.csv"
-    load("train-2-2head.py").append_row(
-        table, ROW | {"samples": "x" * 100_000, "label": "x" * 100_000}
-    )
-    before = table.read_bytes()
-    limit_files(len(before) + 50)
-    done = go("train-2-2head.py")
-    limit_files()
-    assert done.status == 1 and "--resume" in common.one_error(done.err)
-    assert table.read_bytes() == before
-    assert go("train-2-2head.py", "--resume").status == 0
-    (twin,) = common.read_table(go("train-2-2head.py", results="twin").table)
-    assert common.but_times(common.read_table(table)[1]) == common.but_times(twin)
-
-
-def test_a_write_that_fails_leaves_the_old_file(module, tmp_path, monkeypatch):
-    path = tmp_path / "file"
-    module.write_whole(path, b"old")
-
-    def fail(source, target):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(module.os, "replace", fail)
-    with pytest.raises(OSError):
-        module.write_whole(path, b"new")
-    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
-
-
-# Names of files
-
-
 def named(module, preset="", overrides="", data="names.txt", digest=None, device="cpu", seed=0):
     data = SimpleNamespace(name=data, hash=digest or module.NAMES_SHA256[:12])
     return module.run_name(module.__file__, preset, overrides, data, device, seed)
 
 
 def test_the_name_of_a_run_says_what_it_is():
+    """In words, and every part of what it is counts: no two kinds of run share a file."""
     module = load("train-2.py")
     assert named(module) == "train-2-seed0"
     assert named(module, "final", "n_layer=2", seed=3) == "train-2@final-n_layer=2-seed3"
-    other = named(module, data="towns.txt", digest="0123456789ab", device="cuda")
-    assert other == "train-2-towns.txt-0123456789ab-cuda-seed0"
-
-
-def test_no_two_kinds_of_run_share_a_name():
-    kinds = list(
-        product(
-            ("", "64x4", "final"),
-            ("", "n_layer=2", "batch_size=8 n_layer=2", "validate=True"),
-            ("names.txt", "small.txt"),
-            (None, "0" * 12, "1" * 12),
-            ("cpu", "cuda", "mps"),
-            (0, 1, 10),
-        )
-    )
-    kinds = [kind for kind in kinds if kind[2:4] != ("small.txt", None)]  # is names.txt by content
-    modules = [load("train-2.py"), load("train-2-baseline.py")]
-    found = {named(module, *kind) for module in modules for kind in kinds}
-    assert len(found) == 2 * len(kinds)
-
-
-def test_runs_do_not_overwrite_one_another(go, tmp_path, names):
-    other = tmp_path / "other.txt"
-    other.write_bytes(names.read_bytes())
-    kinds = ["", "--seed 1", "--n-layer 1", "--preset 64x4 --n-layer 1", "--validate"]
-    for kind in kinds:
-        assert go("train-2.py", *kind.split()).status == 0
-    go("train-2.py", data=other)
-    done = go("train-2-2head.py")
-    assert len(list(done.results.glob("curves/*"))) == 7
-    assert len(list(done.results.glob("checkpoints/*"))) == 7
-    go("train-2.py")  # the same run once more
-    assert len(list(done.results.glob("curves/*"))) == 7
-    assert len(common.read_table(done.table)) == 8
-
-
-# The row of a preset
+    other = {"data": "towns.txt", "digest": "0123456789ab"}
+    assert named(module, **other) == "train-2-towns.txt-0123456789ab-seed0"
+    assert named(module, **other | {"digest": "1" * 12}) == "train-2-towns.txt-111111111111-seed0"
+    assert named(module, overrides="a=2 b=4", device="cuda") == "train-2-a=2-b=4-cuda-seed0"
+    assert named(load("train-2-2head.py")) == "train-2-2head-seed0"
 
 
 def test_the_row_of_a_preset(go):
@@ -313,9 +230,6 @@ def test_the_row_of_a_preset(go):
         settings = vars(module.Config(**preset["knobs"])) | given
         assert json.loads(row["settings"]) == settings
         assert row["overrides"] == "batch_size=8 eval_interval=2 n_layer=1 steps=4"
-
-
-# The hash of the source
 
 
 @pytest.fixture
@@ -337,13 +251,11 @@ def edited(tmp_path):
     "old, new",
     [
         (r"^# --- Model ---\n", "# --- Model ---\n# a comment\n\n\n"),
-        (r"  # \(B, T, n_embd\)$", "  # another comment"),
-        (r'"""The logits of the next token', '"""Another docstring,\n    of several lines'),
-        (r'^( +)"""Linear warm-up', r'\1r"""Linear warm-up'),
+        (r"(# --- Model ---[\s\S]*?)  # .*$", r"\1  # another comment"),
+        (r'(# --- Model ---[\s\S]*?)"""[^"]*"""', r'\1"""Another docstring,\n    longer."""'),
         (r"^PAD, BOUNDARY = 0, 1", "PAD,  BOUNDARY  =  (0,  1)"),
         (r"^( +)model\.train\(\)$", r"\1model.train(\n\1)"),
         (r'knob\(32, "width', 'knob(48, "Width'),
-        (r"^LABEL = .*", 'LABEL = "mine"'),
         (r"^# --- Configuration ---\n", "# --- Configuration ---\nNUMBER = 1\n"),
         (r"^# --- Sampling ---\n", "# --- Sampling ---\nNUMBER = 1\n"),
         (r"^# --- Results ---\n", "# --- Results ---\nNUMBER = 1\n"),
@@ -362,25 +274,15 @@ def test_the_source_hash_does_not_see(old, new, edited):
         (r"^# --- Model ---\n", "# --- Model ---\nNUMBER = 1\n"),
         (r"^# --- Training ---\n", "# --- Training ---\nNUMBER = 1\n"),
         (r"random\.Random\(42\)", "random.Random(43)"),
-        (r'"utf-8-sig"', '"utf-8"'),
         (r"F\.gelu\(", "F.relu("),
-        (r"bias=False", "bias=True"),
         (r"^( +)(x = x \+ self\.mlp\(.*)$", r"\1# \2"),
         (r"ignore_index=PAD", "ignore_index=BOUNDARY"),
         (r"^        (optimizer\.step\(\))$", r"    \1"),  # out of the loop
         (r"^( +)(optimizer\.zero_grad\(\))\n +(loss\.backward\(\))$", r"\1\3\n\1\2"),
-        (r"is not finite at step", "was not finite at step"),
     ],
 )
 def test_the_source_hash_sees(old, new, edited):
     assert edited(old, new) != load("train-2.py").source_hash()
-
-
-def test_every_step_has_a_hash_of_its_own(scripts):
-    hashes = {path.name: load(path).source_hash() for path in scripts}
-    assert hashes.pop("train-2-double-embd.py") == hashes["train-2-baseline.py"]  # the same code
-    assert len(set(hashes.values())) == 7
-    assert all(re.fullmatch("[0-9a-f]{12}", digest) for digest in hashes.values())
 
 
 ALONE = """
