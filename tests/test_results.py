@@ -59,6 +59,8 @@ def test_the_same_row_again_adds_nothing(module, table):
     """A run that was killed right after it had written its row writes it again."""
     for seed in (1, 2, 1, 12):
         module.append_row(table, ROW | {"seed": seed})
+    table.write_bytes(table.read_bytes().replace(b"\n", b"\r\n"))  # as an editor may save it
+    module.append_row(table, ROW | {"seed": 12})
     assert seeds(table) == ["1", "2", "12"]
 
 
@@ -87,6 +89,7 @@ FOREIGN = {
     "another order": HEADER.replace("train,test", "test,train") + "\n",
     "cut": HEADER[:-1],
     "garbage": "\x00\xff",
+    "a blank line": "\n",
 }
 
 
@@ -253,6 +256,7 @@ def edited(tmp_path):
         (r"^# --- Model ---\n", "# --- Model ---\n# a comment\n\n\n"),
         (r"(# --- Model ---[\s\S]*?)  # .*$", r"\1  # another comment"),
         (r'(# --- Model ---[\s\S]*?)"""[^"]*"""', r'\1"""Another docstring,\n    longer."""'),
+        (r"^class Data:\n", 'class Data:\n    """A docstring where there was none."""\n\n'),
         (r"^PAD, BOUNDARY = 0, 1", "PAD,  BOUNDARY  =  (0,  1)"),
         (r"^( +)model\.train\(\)$", r"\1model.train(\n\1)"),
         (r'knob\(32, "width', 'knob(48, "Width'),
