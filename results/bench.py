@@ -8,23 +8,22 @@ are medians over the turns, one thread on the CPU. They go into results/speed.cs
 run beside it.
 """
 
-import csv
-import io
 import statistics
+from dataclasses import replace
 
 import torch
-from harness.command import ROOT, Failure, Parser, run, write_whole
+from harness.command import ROOT, Parser, count, run
 from harness.evidence import SPEED
-from harness.rows import key_of, read_csv
-from harness.scripts import find_steps
+from harness.rows import key_of, read_csv, write_csv
+from harness.scripts import chosen, find_steps, load_names
 
 
 class Subject:
     """A step in the middle of its training."""
 
-    def __init__(self, step, data, turn):
+    def __init__(self, step, data, length):
         self.module, self.data = step.module, data
-        self.config = type(step.config)(**{**vars(step.config), "eval_interval": turn})
+        self.config = replace(step.config, eval_interval=length)
         torch.manual_seed(0)
         self.model = self.module.Transformer(self.config, len(data.chars) + 2, data.max_len)
         self.optimizer = self.module.make_optimizer(self.model, self.config)
@@ -52,48 +51,35 @@ def compare(step, base, data, turns, length):
     return milliseconds, ratio
 
 
-def record(path, step, milliseconds, ratio):
-    """Put the step's figures into speed.csv, in the place of its earlier ones."""
-    rows = {key_of(row): row for row in read_csv(path, SPEED)}
-    rows[step.key] = {
-        "script": step.path.name,
-        "preset": step.preset,
-        "fingerprint": step.fingerprint,
-        "ms_per_step": f"{milliseconds:.3f}",
-        "ratio": f"{ratio:.3f}" if ratio else "",
-        "threads": torch.get_num_threads(),
-        "device": torch.cpu.get_capabilities().get("cpu_name", ""),
-        "torch": torch.__version__,
-    }
-    text = io.StringIO()
-    writer = csv.DictWriter(text, SPEED, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows.values())
-    write_whole(path, text.getvalue().encode())
-
-
 def main(argv=None, root=ROOT):
     parser = Parser(__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="a script, or one with a preset")
-    parser.add_argument("--turns", type=int, default=20, metavar="N", help="(default: 20)")
-    parser.add_argument("--steps", type=int, default=25, metavar="N", help="a turn (default: 25)")
+    parser.add_argument("--turns", type=count, default=20, metavar="N", help="(default: 20)")
+    parser.add_argument("--steps", type=count, default=25, metavar="N", help="in a turn (25)")
     options = parser.parse_args(argv)
-    if min(options.turns, options.steps) < 1:
-        raise Failure("--turns and --steps take numbers from 1 up")
     torch.set_num_threads(1)
     steps = find_steps(root)
-    for name in options.names:
-        if name not in steps:
-            raise Failure(f"{name!r} is neither a script here nor one with a preset of it")
-    module = steps["train-2.py"].module
-    data = module.load_data(None, module.Config(), "cpu", save=False)
+    wanted = chosen(steps, options.names)
+    data = load_names(wanted[0].module)
+    path = root / "results" / "speed.csv"
     print(f"{'step':45} ms/step  against what it builds on")
-    for key in options.names or steps:
-        step, base = steps[key], steps.get(steps[key].builds_on)
+    for step in wanted:
+        base = steps.get(step.builds_on)
         milliseconds, ratio = compare(step, base, data, options.turns, options.steps)
         against = f"{ratio:.2f} times {base.key}" if base else "–"
-        print(f"{key:45} {milliseconds:7.2f}  {against}", flush=True)
-        record(root / "results" / "speed.csv", step, milliseconds, ratio if base else None)
+        print(f"{step.key:45} {milliseconds:7.2f}  {against}", flush=True)
+        rows = {key_of(row): row for row in read_csv(path, SPEED)}
+        rows[step.key] = {
+            "script": step.path.name,
+            "preset": step.preset,
+            "fingerprint": step.fingerprint,
+            "ms_per_step": round(milliseconds, 3),
+            "ratio": round(ratio, 3) if base else "",
+            "threads": torch.get_num_threads(),
+            "device": torch.cpu.get_capabilities().get("cpu_name", ""),
+            "torch": torch.__version__,
+        }
+        write_csv(path, SPEED, rows.values())
 
 
 if __name__ == "__main__":

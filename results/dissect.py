@@ -8,16 +8,15 @@ It needs the checkpoints that reproduce.py leaves in results/checkpoints, and wr
     generated.csv    how many of 1,000 generated names are in neither split
 """
 
-import csv
-import io
 from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
 from harness.checkpoints import read_checkpoint, restore
-from harness.command import ROOT, Failure, Parser, run, write_whole
+from harness.command import ROOT, Failure, Parser, count, run
 from harness.evidence import DISSECTED
-from harness.scripts import find_steps, fingerprint
+from harness.rows import write_csv
+from harness.scripts import find_steps, fingerprint, load_names
 
 BEFORE_ROPE = "train-2-2head-4layer-mlp-ln.py"
 ROPE = "train-2-2head-4layer-mlp-ln-rope.py"
@@ -30,11 +29,14 @@ GENERATED, NUM = ("train-2.py", FINAL, BEST), 1000
 def trained(step, seed, results):
     """The model of a canonical run, which must be of the step as it is now."""
     path = step.file("checkpoints", seed, ".pt", results)
+    again = f"run python {step.key} --seed {seed}"
+    if not path.exists():
+        raise Failure(f"there is no checkpoint {path}: {again}")
     state = read_checkpoint(path)
     made_by = state["run"]
     now = fingerprint(made_by["source"], made_by["settings"]) == step.fingerprint
     if not now or state["step"] < step.config.steps:
-        raise Failure(f"{path} is of an earlier state, or unfinished: run {step.key} --seed {seed}")
+        raise Failure(f"{path} is of an earlier state, or unfinished: {again}")
     return restore(step.module, state)
 
 
@@ -94,26 +96,24 @@ def dissect(step, seed, data, results):
 
 def main(argv=None, root=ROOT):
     parser = Parser(__doc__)
-    parser.add_argument("--seeds", type=int, default=5, metavar="N", help="0 to N - 1 (default: 5)")
+    parser.add_argument(
+        "--seeds", type=count, default=5, metavar="N", help="0 to N - 1 (default: 5)"
+    )
     options = parser.parse_args(argv)
-    if options.seeds < 1:
-        raise Failure("--seeds takes numbers from 1 up")
     torch.set_num_threads(1)  # as in the runs, so that the digits are theirs
     steps = find_steps(root)
-    module = steps["train-2.py"].module
-    data = module.load_data(None, module.Config(), "cpu")
-    tables = {file: [list(columns)] for file, columns in DISSECTED.items()}
+    data = load_names(steps["train-2.py"].module)
+    tables = {file: [] for file in DISSECTED}
     for key in dict.fromkeys([*BY_POSITION, ATTENTION, *GENERATED]):
         step = steps[key]
         for seed in range(options.seeds):
             made_by = [step.path.name, step.preset, seed, step.fingerprint]
             for file, rows in dissect(step, seed, data, root / "results").items():
-                tables[file] += [[*made_by, *row] for row in rows]
+                columns = DISSECTED[file]
+                tables[file] += [dict(zip(columns, [*made_by, *row], strict=True)) for row in rows]
         print(key, flush=True)
     for file, rows in tables.items():
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(rows)
-        write_whole(root / "results" / file, text.getvalue().encode())
+        write_csv(root / "results" / file, DISSECTED[file], rows)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ What has no part in the comparison, and why:    python results/report.py --all
 """
 
 from harness.command import ROOT, Failure, Parser, run, write_whole
-from harness.evidence import gather
+from harness.evidence import gather, missing_curves
 from harness.pages import differences, pages, rebuild
 from harness.rows import STALE
 
@@ -16,9 +16,10 @@ def note_lacking(evidence):
     seeds = {seed for step in evidence.steps.values() for seed in step.rows}
     seeds |= {row["seed"] for row in evidence.others if row["why"] == STALE}
     for step in evidence.steps.values():
-        lacking = ", ".join(str(seed) for seed in sorted(seeds - step.rows.keys()))
+        lacking = sorted(seeds - step.rows.keys())
         if lacking:
-            print(f"note: {step.key} lacks seed {lacking}: python results/reproduce.py makes them")
+            command = f'python results/reproduce.py --seeds {lacking[-1] + 1} "{step.key}"'
+            print(f"note: {step.key} lacks seeds {', '.join(map(str, lacking))}: {command}")
 
 
 def print_others(rows):
@@ -30,15 +31,18 @@ def print_others(rows):
         print("  ".join(map(str.ljust, line, widths)).rstrip())
 
 
-def check(rebuilt):
+def check(rebuilt, missing):
     """Raise Failure where a page is not what the tables give, or presumes what does not hold."""
-    found = []
-    for page, (old, new, broken) in rebuilt.items():
-        found += differences(page, old, new) + broken
-    for text in found:
+    differing = [x for page, (old, new, _) in rebuilt.items() for x in differences(page, old, new)]
+    broken = [text for _, _, texts in rebuilt.values() for text in texts]
+    for text in [*differing, *broken, *missing]:
         print(text)
-    if found:
+    if differing:
         raise Failure("the pages are not what the tables give: run python results/report.py", 1)
+    if broken:
+        raise Failure("a sentence presumes what its figure does not show: rewrite it", 1)
+    if missing:
+        raise Failure("runs that count have no curve: run them again, or take it from git", 1)
     print("the pages are what the tables give")
 
 
@@ -52,8 +56,9 @@ def main(argv=None, root=ROOT):
     if options.all:
         return print_others(evidence.others)
     rebuilt = {page: rebuild(page, evidence) for page in pages(root)}
+    missing = missing_curves(evidence)
     if options.check:
-        return check(rebuilt)
+        return check(rebuilt, missing)
 
     from harness.pictures import draw  # and with it matplotlib, which --check does without
 
@@ -61,9 +66,11 @@ def main(argv=None, root=ROOT):
     for page, (_, new, broken) in rebuilt.items():
         files[page] = new.encode()
         for text in broken:
-            print(f"note: a sentence presumes what does not hold: {text}")
+            print(f"note: {text}")
     for path, content in files.items():  # all of it is made before any of it is written
         write_whole(path, content)
+    for text in missing:
+        print(f"note: {text}")
     note_lacking(evidence)
 
 

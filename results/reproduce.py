@@ -15,18 +15,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-from harness.command import ROOT, Failure, Parser, run
+from harness.command import ROOT, Failure, Parser, count, run
 from harness.rows import RESULTS, assign, read_csv
-from harness.scripts import find_steps
-
-
-def chosen(steps, names):
-    """The steps that the names call: a script's name is for it and its presets."""
-    for name in names:
-        if not any(f"{key} ".startswith(f"{name} ") for key in steps):
-            raise Failure(f"{name!r} is neither a script here nor one with a preset of it")
-    wanted = [key for key in steps if any(f"{key} ".startswith(f"{name} ") for name in names)]
-    return [steps[key] for key in (wanted if names else steps)]
+from harness.scripts import chosen, find_steps, load_names
 
 
 def lacking(steps, seeds):
@@ -47,16 +38,10 @@ def command(step, seed, results):
     return [sys.executable, str(step.path), *preset, "--seed", str(seed), *options]
 
 
-def check_data(module):
-    """Raise Failure where the runs would not be on names.txt: none of their rows would count."""
-    data = module.load_data(None, module.Config(), "cpu")  # downloads it on first use
-    if data.hash != module.NAMES_SHA256[:12]:
-        raise Failure("there is no names.txt to run on; see data/README.md", 1)
-
-
-def remove_left_overs(results):
+def remove_left_overs(root, results):
     """Delete the half-written files of killed runs; a file of the last minute may be in use."""
-    for path in results.glob("*/*.tmp"):
+    folders = [root, root / "data", results, *results.glob("*/")]
+    for path in [path for folder in folders for path in folder.glob("*.tmp")]:
         if time.time() - path.stat().st_mtime > 60:
             path.unlink(missing_ok=True)
 
@@ -80,10 +65,10 @@ def run_all(jobs, slots, results):
     pool = ThreadPoolExecutor(slots)
     try:
         futures = [pool.submit(run_one, step, seed) for step, seed in jobs]
-        for count, future in enumerate(as_completed(futures), start=1):
+        for ended, future in enumerate(as_completed(futures), start=1):
             name, status, log, seconds = future.result()
             how = "failed" if status else "finished"
-            print(f"{how:9} {name} in {seconds:.0f} s; {count} of {len(jobs)}", flush=True)
+            print(f"{how:9} {name} in {seconds:.0f} s; {ended} of {len(jobs)}", flush=True)
             if status:
                 failed.append(log)
     finally:
@@ -96,13 +81,11 @@ def run_all(jobs, slots, results):
 def main(argv=None, root=ROOT):
     parser = Parser(__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="a script, or one with a preset")
-    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="seeds 0 to N - 1")
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time")
+    parser.add_argument("--seeds", type=count, default=1, metavar="N", help="seeds 0 to N - 1")
+    parser.add_argument("--jobs", type=count, default=1, metavar="N", help="runs at a time")
     parser.add_argument("--results-dir", type=Path, default=root / "results", metavar="DIR")
     parser.add_argument("--dry-run", action="store_true", help="only say what would be run")
     options = parser.parse_args(argv)
-    if min(options.seeds, options.jobs) < 1:
-        raise Failure("--seeds and --jobs take numbers from 1 up")
     results = options.results_dir.resolve()
     steps = find_steps(root)
     assign(read_csv(results / "results.csv", RESULTS), steps)
@@ -112,9 +95,9 @@ def main(argv=None, root=ROOT):
         for step, seed in jobs:
             print(f"{step.key} --seed {seed}")
         return
-    check_data(jobs[0][0].module)
+    load_names(jobs[0][0].module)
     (results / "logs").mkdir(parents=True, exist_ok=True)
-    remove_left_overs(results)
+    remove_left_overs(root, results)
     failed = run_all(jobs, options.jobs, results)
     for log in failed:
         last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
@@ -124,4 +107,4 @@ def main(argv=None, root=ROOT):
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, when_stopped="stopped; the same command goes on with what is lacking")

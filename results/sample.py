@@ -5,14 +5,14 @@ Names that begin with "mar":               python results/sample.py train-2-seed
 Only likely ones:                          python results/sample.py train-2-seed0 --temperature 0.7
 """
 
-import math
+import sys
 import types
 from difflib import get_close_matches
 from pathlib import Path
 
 import torch
 from harness.checkpoints import read_checkpoint, restore
-from harness.command import ROOT, Failure, Parser, run
+from harness.command import ROOT, Failure, Parser, count, run
 from harness.scripts import load
 
 
@@ -27,22 +27,24 @@ def find_checkpoint(name, folder):
 
 
 def known_names(module, trained, file):
-    """All the names that the model was trained and tested on; None where they are not at hand."""
+    """All names that the model was trained and tested on; None where names.txt is not at hand."""
     paths = [file] if file else [ROOT / "data" / "names.txt", ROOT / "data" / "sample-names.txt"]
     for path in paths:
         if file or path.exists():
             data = module.load_data(str(path), module.Config(), "cpu")
             if data.hash == trained["data_hash"]:
                 return {*data.train_items, *data.test_items}
+            if file:
+                raise Failure(f"{file} is not what this model was trained on")
     return None
 
 
 def check(options, trained):
     """Raise Failure for what cannot be sampled."""
-    if options.num < 1:
-        raise Failure("--num takes numbers from 1 up")
-    if not 0 < options.temperature < math.inf:
-        raise Failure("--temperature takes numbers above 0")
+    if "text" in trained:
+        raise Failure(f"{options.name} was trained on a text by stream.py, which samples from it")
+    if not 0.01 <= options.temperature <= 100:
+        raise Failure("--temperature takes numbers from 0.01 to 100")
     foreign = sorted(set(options.prompt) - set(trained["chars"]))
     if foreign:
         raise Failure(f"--prompt has {''.join(foreign)!r}, which the data of this model has not")
@@ -55,7 +57,7 @@ def check(options, trained):
 def main(argv=None, root=ROOT):
     parser = Parser(__doc__)
     parser.add_argument("name", metavar="NAME", help="of a run: train-2@best-seed0")
-    parser.add_argument("--num", type=int, default=10, metavar="N", help="names (default: 10)")
+    parser.add_argument("--num", type=count, default=10, metavar="N", help="names (default: 10)")
     parser.add_argument("--prompt", default="", metavar="TEXT", help="how every name begins")
     parser.add_argument("--temperature", type=float, default=1.0, metavar="T")
     parser.add_argument("--seed", type=int, metavar="N", help="for the same names again")
@@ -68,6 +70,8 @@ def main(argv=None, root=ROOT):
     check(options, trained)
     module = load(root / trained["script"])
     model = restore(module, state)
+    if trained["source"] != module.source_hash():
+        print(f"note: {trained['script']} has changed since it was trained", file=sys.stderr)
     known = known_names(module, trained, options.data)
 
     generator = torch.Generator()
@@ -82,7 +86,8 @@ def main(argv=None, root=ROOT):
         drawn += num
         new += sum(name not in known for name in names) if known else 0
     novelty = f"{new} of them new" if known else "which are new is not known (see --data)"
-    print(f"\n{drawn} names, {novelty}; seed {seed}, step {state['step']} of {path}")
+    summary = f"{drawn} names, {novelty}; seed {seed}, step {state['step']} of {path}"
+    print(summary, file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import types
 from pathlib import Path
 
 import torch
-from harness.command import ROOT, Failure, Parser, run
+from harness.command import ROOT, Failure, Parser, count, run
 from harness.evidence import TEXTS
 from harness.scripts import load
 
@@ -70,11 +70,11 @@ def parse(argv, root):
     parser = Parser(__doc__)
     parser.add_argument("script", metavar="SCRIPT", help="the training script, which comes first")
     parser.add_argument("--text", required=True, metavar="FILE", help="UTF-8 text")
-    parser.add_argument("--block-size", type=int, default=64, metavar="N", help="(default: 64)")
+    parser.add_argument("--block-size", type=count, default=64, metavar="N", help="(default: 64)")
     parser.add_argument("--prompt", metavar="TEXT", help="what the sample at the end goes on from")
     own, rest = parser.parse_known_args(argv)
-    if not 1 <= own.block_size <= 10_000:
-        raise Failure("--block-size takes numbers from 1 to 10,000")
+    if own.block_size > 10_000:
+        raise Failure("--block-size takes numbers up to 10,000")
     path = next((path for path in (Path(own.script), root / own.script) if path.is_file()), None)
     if path is None:
         raise Failure(f"there is no script {own.script}")
@@ -121,6 +121,7 @@ def main(argv=None, root=ROOT):
     optimizer = module.make_optimizer(model, config)
     batches = module.draw_batches(data, config)
     trained = module.describe(options, config, overrides, data, model, device)
+    trained["text"] = own.text
     print(
         f"{trained['script']}: {trained['params']:,} parameters, {data.name}, {trained['device']}"
     )
@@ -146,4 +147,4 @@ def main(argv=None, root=ROOT):
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, when_stopped="stopped; --resume goes on from the last evaluation that was saved")

@@ -11,7 +11,7 @@ import numpy as np
 from harness.command import Failure
 from harness.evidence import PUBLISHED_TEXTS, speeds, texts
 from harness.rows import RESULTS, read_csv
-from harness.scripts import docstring
+from harness.scripts import parts
 from harness.stats import effect, in_words, signed
 
 NONE = "–"
@@ -100,14 +100,9 @@ def losses(evidence, folder):
     return table(header.split(","), rows)
 
 
-def code_lines(path):
-    """The lines of a script after its docstring."""
-    return re.sub(r'\A""".*?"""', "", path.read_text(encoding="utf-8"), flags=re.S).splitlines()
-
-
 def diff(old, new):
     """What differs outside the docstrings, a line around it, under the names of the sections."""
-    before, after = code_lines(old), code_lines(new)
+    (_, before), (_, after) = parts(old), parts(new)
     lines = []
     matcher = difflib.SequenceMatcher(None, before, after, autojunk=False)
     for hunk in matcher.get_grouped_opcodes(1):
@@ -125,19 +120,19 @@ def chain(evidence, folder):
     """One collapsed block a step: its explanation, its effect, its diff."""
     blocks = []
     for step in evidence.chain:
-        title, *paragraphs = docstring(step.path).split("\n\n")
+        title, *paragraphs = parts(step.path)[0].split("\n\n")
         summary = html.escape(title.removeprefix(f"{step.label}: "))
-        parts = [
+        block = [
             f"<details>\n<summary><b>{html.escape(step.label)}</b>: {summary}</summary>",
             *(part for part in paragraphs if not re.match(r"\s*Run it:", part)),
         ]
         base = evidence.steps.get(step.builds_on)
         found = base and effect(step, base)
         if found:
-            parts.append(f"Change in test against {base.label}: {in_words(found)}.")
+            block.append(f"Change in test against {base.label}: {in_words(found)}.")
         if base:
-            parts.append(f"```diff\n{diff(base.path, step.path)}\n```")
-        blocks.append("\n\n".join([*parts, "</details>"]))
+            block.append(f"```diff\n{diff(base.path, step.path)}\n```")
+        blocks.append("\n\n".join([*block, "</details>"]))
     return "\n\n".join(blocks)
 
 
@@ -179,7 +174,8 @@ def tuning(evidence, folder):
         groups.setdefault((row["preset"], " ".join(words)), {})[row["seed"]] = row
     lines = []
     for (preset, words), rows in groups.items():
-        first, *_ = rows = list(rows.values())
+        rows = list(rows.values())
+        first = rows[0]
         seen = first["steps"] * first["settings"]["batch_size"]
         columns = ("train", "test", "test_from_2nd")
         figures = [mean([row[column] for row in rows]) for column in columns]
@@ -192,17 +188,17 @@ def tuning(evidence, folder):
 def architecture(evidence, folder):
     """Where the parameters of the last step and of its widest preset are."""
     steps = [evidence.steps["train-2.py"], evidence.steps["train-2.py --preset 64x4"]]
-    parts = {"token embedding": "tok_emb", "attention": ".attn.", "MLP": ".mlp."}
-    parts |= {"LayerNorm": ".ln", "lm_head": "lm_head"}
+    groups = {"token embedding": "tok_emb", "attention": ".attn.", "MLP": ".mlp."}
+    groups |= {"LayerNorm": ".ln", "lm_head": "lm_head"}
     columns = []
     for step in steps:
         config = step.config
         model = step.module.Transformer(config, 28, 16)  # 26 letters, the boundary and PAD
         sizes = [(name, p.numel()) for name, p in model.named_parameters()]
-        counts = [sum(n for name, n in sizes if part in name) for part in parts.values()]
+        counts = [sum(n for name, n in sizes if part in name) for part in groups.values()]
         shape = [config.n_embd, config.n_head, config.n_embd // config.n_head, config.n_layer]
         columns.append([f"{n:,}" for n in [*shape, *counts, sum(n for _, n in sizes)]])
-    names = ["n_embd", "heads", "head_size", "layers", *parts, "all"]
+    names = ["n_embd", "heads", "head_size", "layers", *groups, "all"]
     header = ["", *(step.key for step in steps)]
     return table(header, zip(names, *columns, strict=True))
 

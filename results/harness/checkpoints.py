@@ -4,16 +4,22 @@ import torch
 
 from harness.command import Failure
 
+RUN = {"script", "source", "settings", "data_hash", "chars", "max_len"}
+
 
 def read_checkpoint(path):
     """The state that a script saved: the run, the step, the model and more."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        state["run"]["script"], state["model"]
+        lacking = RUN - state["run"].keys() | {"model", "step"} - state.keys()
     except FileNotFoundError as error:
-        raise Failure(f"there is no checkpoint {path}: train it first") from error
+        raise Failure(f"there is no checkpoint {path}: train that run first") from error
     except Exception as error:  # a damaged file can raise anything
         raise Failure(f"{path} is no checkpoint, or damaged ({type(error).__name__})") from error
+    if lacking:
+        raise Failure(
+            f"{path} is no checkpoint of a script, it has no {', '.join(sorted(lacking))}"
+        )
     return state
 
 

@@ -5,6 +5,8 @@ import os
 import sys
 from pathlib import Path
 
+import torch
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -27,7 +29,14 @@ class Parser(argparse.ArgumentParser):
         raise Failure(f"{message}; see --help")
 
 
-def run(main):
+def count(text):
+    """A number from 1 up, as the type of a flag."""
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 1 up")
+    return int(text)
+
+
+def run(main, when_stopped="stopped"):
     """main(), with what may be expected to go wrong in one line. A bug keeps its traceback."""
     sys.stdout.reconfigure(errors="replace")  # a terminal may lack a character
     try:
@@ -41,8 +50,10 @@ def run(main):
         sys.exit(1)
     except OSError as error:
         message, status = str(error), 1
+    except (MemoryError, torch.OutOfMemoryError):
+        message, status = "out of memory: try smaller sizes", 1
     except KeyboardInterrupt:
-        message, status = "stopped", 130
+        message, status = when_stopped, 130
     print("error:", " ".join(message.split()), file=sys.stderr)
     sys.exit(status)
 

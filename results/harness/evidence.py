@@ -35,6 +35,7 @@ SPEED = {  # written by bench.py
     "threads": int,
     **dict.fromkeys("device torch".split(), str),
 }
+CURVE = {"step": int, "train": loss, "test": loss}
 MODEL = {"script": str, "preset": str, "seed": int, "fingerprint": str}
 DISSECTED = {  # written by dissect.py
     "by-position.csv": {**MODEL, "position": int, "targets": int, "loss": loss},
@@ -108,11 +109,20 @@ def speeds(evidence):
 
 
 def curve(step, seed, results):
-    """The points of a run; none, and a note, where its file is missing or of another run."""
-    path = step.file("curves", seed, ".csv", results)
-    points = read_csv(path, {"step": int, "train": loss, "test": loss})
-    last = step.rows[seed]
-    if not points or (points[-1]["step"], points[-1]["test"]) != (last["steps"], last["test"]):
-        print(f"note: {path} is missing or of another run: {step.key} --seed {seed}")
-        return []
+    """The points of a run; None where its file is missing or of another run."""
+    points = read_csv(step.file("curves", seed, ".csv", results), CURVE)
+    row = step.rows[seed]
+    evaluations = -(-row["steps"] // row["settings"]["eval_interval"])
+    if len(points) != evaluations or points[-1]["test"] != row["test"]:
+        return None
     return points
+
+
+def missing_curves(evidence):
+    """A line for every run that counts and has no curve."""
+    return [
+        f"{step.file('curves', seed, '.csv', evidence.results)} is missing or of another run"
+        for step in evidence.steps.values()
+        for seed in step.rows
+        if curve(step, seed, evidence.results) is None
+    ]

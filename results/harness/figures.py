@@ -49,6 +49,8 @@ def mean_figure(evidence, name, loss):
     if not step.rows:
         return NOT_RECORDED
     found = interval(step.values(loss))
+    if "-" in loss:  # a difference has a sign
+        return Figure(in_words(found), found.low, found.high)
     if math.isnan(found.half):
         return Figure(f"{found.mean:.4f} (one seed)", found.mean, found.mean)
     return Figure(f"{found.mean:.4f} ({found.low:.4f} to {found.high:.4f})", found.low, found.high)
@@ -117,11 +119,11 @@ FIGURES = {
 def resolve(evidence, marker):
     """The text of a figure, and what its sentence presumes that is not so, or None."""
     kind, *words = marker.split()
-    presumed = words.pop() if words and re.fullmatch(r"zero|[<>][-.\d]+", words[-1]) else None
+    presumed = words.pop() if words and re.fullmatch(r"zero|[<>]-?\d+(\.\d+)?", words[-1]) else None
     try:
         figure = FIGURES[kind](evidence, *words)
     except (KeyError, TypeError) as error:
-        raise Failure(f"the marker {marker!r} cannot be filled ({error})") from error
+        raise Failure(f"{marker!r} is no figure that can be made ({error})") from error
     if presumed is None or math.isnan(figure.low):
         return figure.text, None
     if presumed == "zero":
@@ -130,4 +132,4 @@ def resolve(evidence, marker):
         holds = figure.high < float(presumed[1:])
     else:
         holds = figure.low > float(presumed[1:])
-    return figure.text, None if holds else f"{marker}: it is {figure.text}"
+    return figure.text, None if holds else f"presumed {marker}: it is {figure.text}"

@@ -18,12 +18,15 @@ def pages(root):
 
 def rebuild(page, evidence):
     """The page's text, what it becomes, and the presumptions of its sentences that do not hold."""
-    text = page.read_text(encoding="utf-8")
+    try:
+        text = page.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise Failure(f"{page} is not UTF-8: {error}") from error
     broken = []
 
     def fill(match):
         marker = match[1]
-        name = marker.split()[0]
+        name = marker.partition(" ")[0]
         line = text.count("\n", 0, match.start()) + 1
         if name in BLOCKS:
             body = f"\n\n{BLOCKS[name](evidence, page.parent)}\n\n"
@@ -32,7 +35,10 @@ def rebuild(page, evidence):
                 raise Failure(
                     f"{page}, line {line}: a figure begins a line, which ends a paragraph"
                 )
-            body, problem = resolve(evidence, marker)
+            try:
+                body, problem = resolve(evidence, marker)
+            except Failure as error:
+                raise Failure(f"{page}, line {line}: {error}") from error
             if problem:
                 broken.append(f"{page}, line {line}: {problem}")
         else:

@@ -66,8 +66,7 @@ def band(axes, x, runs, **style):
 
 def curves_of(step, results):
     """The steps of its evaluations and the test losses there, (runs, evaluations), of all seeds."""
-    found = [curve(step, seed, results) for seed in step.rows]
-    found = [points for points in found if points and len(points) == len(found[0])]
+    found = [points for seed in step.rows if (points := curve(step, seed, results))]
     if not found:
         return None
     losses = np.array([[point["test"] for point in points] for points in found])
@@ -154,22 +153,22 @@ def scaling(lines):
         axes.xaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
         axes.xaxis.set_major_formatter("{x:g}")
-        if lines:
-            axes.legend()
+        axes.legend()
 
     return picture(plot, 5.3)
 
 
-def by_position(lines, changes):
-    """Test loss at every position, and how it changes: {label: (positions, losses of runs)}."""
+def by_position(lines, label, change):
+    """Test loss at every position, {label: (positions, losses of runs)}; below, how it changes."""
 
     def plot(panels):
         above, below = panels
-        for axes, shown, first_colour in (above, lines, 4), (below, changes, 1):
-            for i, (label, (positions, losses)) in enumerate(shown.items(), start=first_colour):
-                style = {"color": COLOURS[i % 8], "marker": "o", "markersize": 4}
-                band(axes, positions, losses, label=label, **style)
-            axes.legend()
+        dots = {"marker": "o", "markersize": 4}
+        for i, (name, (positions, losses)) in enumerate(lines.items(), start=5):
+            band(above, positions, losses, color=COLOURS[i % 8], label=name, **dots)
+        band(below, *change, color=COLOURS[6], label=label, **dots)
+        above.legend()
+        below.legend()
         above.set(title="Test loss by position: mean and range over the seeds", ylabel=LOSS)
         below.set(xlabel="position of the predicted character (1 is the first letter)")
         below.set(ylabel="change in test loss")
@@ -207,11 +206,11 @@ def attention(weights, name, label):
 
 
 def position_table(evidence):
-    """{step: {position: {seed: loss}}}, where at least 100 test names reach the position."""
+    """{key: (positions, losses (runs, positions))}, where at least 100 test names reach."""
     found = {}
     for row in dissected(evidence, "by-position.csv"):
         if row["targets"] >= 100:
-            positions = found.setdefault(evidence.steps[key_of(row)].key, {})
+            positions = found.setdefault(key_of(row), {})
             positions.setdefault(row["position"], {})[row["seed"]] = row["loss"]
     return {
         key: (np.array(list(positions)), np.array([list(x.values()) for x in positions.values()]).T)
@@ -227,9 +226,9 @@ def dissections(evidence):
     if {before, after} <= found.keys():
         labels = {key: evidence.steps[key].label for key in found}
         change = found[before][0], found[after][1] - found[before][1]
-        changes = {f"{labels[after]} against {labels[before]}": change}
         lines = {labels[key]: line for key, line in found.items()}
-        pictures["by-position.png"] = by_position(lines, changes)
+        label = f"{labels[after]} against {labels[before]}"
+        pictures["by-position.png"] = by_position(lines, label, change)
     rows = dissected(evidence, "attention.csv")
     if rows:
         axes = ("layer", "head", "query", "key")
@@ -247,12 +246,12 @@ def draw(evidence):
     measured, timed = speeds(evidence), {}
     for step in [evidence.steps["train-2.py"], *evidence.presets]:
         if curves[step.key] and step.key in measured:
-            steps, losses = curves[step.key]
-            minutes = steps * measured[step.key]["ms_per_step"] / 60_000
+            at, losses = curves[step.key]
+            minutes = at * measured[step.key]["ms_per_step"] / 60_000
             timed[step.label] = minutes, losses.mean(axis=0)
-    return {
+    pictures = {
         "loss-curves.png": loss_curves(chain),
         "comparison.png": comparison(evidence.chain),
-        "scaling.png": scaling(timed),
         **dissections(evidence),
     }
+    return pictures | ({"scaling.png": scaling(timed)} if timed else {})

@@ -6,7 +6,7 @@ import json
 import math
 from datetime import datetime
 
-from harness.command import Failure
+from harness.command import Failure, write_whole
 from harness.scripts import fingerprint
 
 
@@ -82,6 +82,15 @@ def read_csv(path, columns):
         message = f"{path}, {where}: {str(error)[:200]}; mend or delete the row"
         raise Failure(message) from error
     return rows
+
+
+def write_csv(path, columns, rows):
+    """Write a table whole."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(path, text.getvalue().encode())
 
 
 STALE = "made by another source, or with other defaults"
