@@ -58,6 +58,7 @@ def attention_weights(model, tokens):
         seen.append(scores.masked_fill(future, -torch.inf).softmax(dim=-1)[0])
         return kernel(q, k, v, **options)
 
+    model.eval()
     with torch.no_grad(), patch.object(F, "scaled_dot_product_attention", spy):
         model(tokens[None])
     return torch.stack(seen)

@@ -26,9 +26,9 @@ def find_checkpoint(name, folder):
     return path
 
 
-def known_names(module, trained, file):
+def known_names(module, trained, file, root):
     """All names that the model was trained and tested on; None where names.txt is not at hand."""
-    paths = [file] if file else [ROOT / "data" / "names.txt", ROOT / "data" / "sample-names.txt"]
+    paths = [file] if file else [root / "data" / "names.txt", root / "data" / "sample-names.txt"]
     for path in paths:
         if file or path.exists():
             data = module.load_data(str(path), module.Config(), "cpu")
@@ -72,7 +72,7 @@ def main(argv=None, root=ROOT):
     model = restore(module, state)
     if trained["source"] != module.source_hash():
         print(f"note: {trained['script']} has changed since it was trained", file=sys.stderr)
-    known = known_names(module, trained, options.data)
+    known = known_names(module, trained, options.data, root)
 
     generator = torch.Generator()
     seed = generator.seed() % 10**6 if options.seed is None else options.seed

@@ -1,67 +1,143 @@
-"""README.md: what is written by hand holds no figure that a run could make untrue."""
+"""README.md and results/README.md: what they name exists, and no figure is typed by hand."""
 
+import contextlib
+import importlib
+import io
 import re
+import sys
+from collections import Counter
 
-from common import ROOT
+import pytest
+from common import CHAIN, ROOT, sections
 
-README = (ROOT / "README.md").read_text("utf-8")
+sys.path.insert(0, str(ROOT / "results"))
 
+from harness.blocks import BLOCKS
+from harness.command import run
+from harness.scripts import load
 
-def by_hand(text):
-    """What was typed: without generated blocks, code fences and the targets of links, the lines where they were."""
-
-    def blank(found):
-        return "\n" * found[0].count("\n")
-
-    text = re.sub(r"<!-- (\S+):begin -->.*?<!-- \1:end -->", blank, text, flags=re.S)
-    text = re.sub(r"^( *)(```+|~~~+).*?^ *\2 *$", blank, text, flags=re.M | re.S)
-    return re.sub(r"\]\([^)\s]*\)|<https?:[^>]*>", "]", text)
-
-
-def typed_figures(text):
-    """(line, figure) of every number with two decimals or more that is no version of Python or torch."""
-    lines = [
-        re.sub(r"(Python |torch ?(==)?)\d+(\.\d+)+", "", line) for line in by_hand(text).split("\n")
-    ]
-    return [
-        (number, figure)
-        for number, line in enumerate(lines, start=1)
-        for figure in re.findall(r"\d+\.\d{2,}", line)
-    ]
+PAGES = [ROOT / "README.md", ROOT / "results" / "README.md"]
+README = PAGES[0].read_text("utf-8")
+OWN = "train-2-narrow-mlp.py"  # the reader makes it
 
 
-def test_no_figure_is_typed_by_hand():
-    """A loss in the prose would stay when the runs change; those in blocks are made by results/report.py."""
-    assert typed_figures(README) == []
+@pytest.fixture(params=PAGES, ids=["README", "results/README"])
+def page(request):
+    return request.param
 
 
-def test_a_figure_typed_by_hand_is_found():
-    for text in (
-        "It ends at 1.94.",
-        "> 2.0731 in `x`",
-        "| a | −0.0312 |",
-        "Python 3.10 gives 1.85",
-        "exp(-1.942)",
-    ):
-        assert len(typed_figures(README + text)) == 1, text
-        assert typed_figures(README + text)[0][0] == README.count("\n") + 1
-    for text in (
-        "Python 3.10",
-        "torch==2.13.0",
-        "torch 2.13.0",
-        "1,000 names",
-        "a factor of 1.5",
-        "[x](http://y/1.234)",
-        "```\n1.234\n```",
-        "<!-- comparison:begin -->\n1.234\n<!-- comparison:end -->",
-    ):
-        assert typed_figures(text) == [], text
-    assert (
-        len(
-            typed_figures(
-                "<!-- a:begin -->\n<!-- a:end -->\n1.23\n<!-- b:begin -->\n<!-- b:end -->"
-            )
-        )
-        == 1
-    )
-    assert len(typed_figures("```\nx\n```\n1.23\n```\ny\n```")) == 1
+FENCE = re.compile(r"^```\w*\n(.*?)^```$", flags=re.M | re.S)
+
+
+def by_hand(page):
+    """The text of a page without what report.py makes."""
+    return re.sub(r"<!-- .*?<!-- end -->", "", page.read_text("utf-8"), flags=re.S)
+
+
+# --- Markers ---
+def test_no_line_begins_with_a_figure(page):
+    """GitHub would end the paragraph there."""
+    for number, line in enumerate(page.read_text("utf-8").splitlines(), start=1):
+        if marker := re.match(r"\s*<!-- (\S+)", line):
+            assert marker[1] in ("end", *BLOCKS), f"line {number}: {line}"
+
+
+def test_no_figure_is_typed_by_hand(page):
+    """No number with two decimals, apart from code, links and versions."""
+    text = re.sub(r"`[^`]*`|\]\([^)]*\)", "", FENCE.sub("", by_hand(page)))
+    text = re.sub(r"(Python|torch|PyTorch) \d+(\.\d+)+", "", text)
+    assert re.findall(r"\d+\.\d{2,}", text) == []
+
+
+# --- What the pages name ---
+def test_links_lead_to_files(page):
+    text = page.read_text("utf-8")
+    targets = [x for x in re.findall(r"\]\(([^)\s]+)\)", text) if not x.startswith("https://")]
+    assert targets
+    for target in targets:
+        assert (page.parent / target).exists(), target
+
+
+def test_scripts_that_the_pages_name_exist(page):
+    named = set(re.findall(r"[\w./-]+\.py\b", by_hand(page))) - {OWN}
+    assert named
+    for name in named:
+        assert any((place / name).exists() for place in (ROOT, ROOT / "results")), name
+
+
+def command_lines():
+    """Every command line that calls one of ours, in code blocks and within the text."""
+    found = []
+    for page in PAGES:
+        text = by_hand(page)
+        code = "".join(FENCE.findall(text)).replace("\\\n", " ").splitlines()
+        for line in [*code, *re.findall(r"`([^`]+)`", FENCE.sub("", text))]:
+            words = line.split()
+            words = [word for word in words if not re.fullmatch(r"(.*/)?python3?|uv|run", word)]
+            if words and re.fullmatch(r"(results/)?[\w-]+\.py", words[0]):
+                found.append(words)
+    return found
+
+
+def help_of(name):
+    """What --help of a script or a command prints."""
+    path = ROOT / name
+    path = path if path.exists() else ROOT / "results" / name
+    out = io.StringIO()
+    out.reconfigure = lambda **options: None
+    with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
+        if path.parent == ROOT:
+            load(path).main(["--help"])
+        else:
+            run(lambda: importlib.import_module(path.stem).main(["--help"]))
+    return out.getvalue()
+
+
+def test_the_commands_of_the_pages_take_their_flags():
+    lines = command_lines()
+    assert len(lines) > 10
+    for name, *words in lines:
+        told = help_of(name)
+        if "stream" in name and words:  # the flags of the step go with its own
+            told += help_of(words[0])
+        for word in words:
+            if word.startswith("--"):
+                assert re.search(rf"{word}\b(?!-)", told), f"{name} has no {word}"
+            elif word.endswith(".py") and word != OWN:
+                assert (ROOT / word).exists(), word
+
+
+# --- What README.md says of the scripts ---
+def test_the_first_page_is_short():
+    """What is collapsed apart."""
+    shown = re.sub(r"<details>.*?</details>", "", README, flags=re.S)
+    assert len(shown.splitlines()) <= 220
+
+
+def test_no_block_of_code_stands_twice():
+    blocks = Counter(FENCE.findall(README))
+    assert len(blocks) > 5
+    assert [block for block, count in blocks.items() if count > 1] == []
+
+
+def test_the_table_of_sections_is_so():
+    table = README.split("## How to read a script")[1].split("\n\n")[2]
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines()[2:]]
+    says = {name: differs for name, _, differs in rows}
+    changed = {"docstring", "Configuration"}
+    for name in CHAIN:
+        assert list(says)[1:] == list(sections(ROOT / name))[1:]
+        changed |= {*load(ROOT / name).CHANGES}
+    assert {name for name, differs in says.items() if differs == "yes"} == changed
+    assert {name for name, differs in says.items() if differs == "no"} == says.keys() - changed
+
+
+def test_every_file_of_the_results_is_explained():
+    """The tables and commands; logs and checkpoints come and go."""
+    text = PAGES[1].read_text("utf-8")
+    listed = set(re.findall(r"`([\w-]+(?:\.csv|/))`", text.split("## The files")[1]))
+    present = {path.name + "/" * path.is_dir() for path in (ROOT / "results").iterdir()}
+    tables = {name for name in present if name.endswith((".csv", "/"))} - {"__pycache__/", "ideas/"}
+    assert tables <= listed
+    for path in (ROOT / "results").glob("*.py"):
+        assert f"{path.name}" in text + README, path.name

@@ -1,289 +1,179 @@
-"""results/sample.py: names from a checkpoint, what it says of them, and what it refuses."""
+"""results/sample.py: names from a model that was trained before."""
 
-import os, re, shutil, sys, types
+import csv
+import json
+import re
+import subprocess
+import sys
 
-import pytest, torch
-
-from common import ROOT, checkpoint, load, one_error
+import pytest
+from common import ROOT, tree
+from tools import BASE, edit, miniature
 
 sys.path.insert(0, str(ROOT / "results"))
-import sample, scripts as tools
 
-SCRIPT = "train-2-2head-4layer-mlp-ln-rope.py"
+import sample
+import stream
+from harness.command import Failure
+from harness.scripts import load
+
+SEED = 3
+RUN = f"train-2-baseline-seed{SEED}"
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A run of a few steps on a few names; its checkpoint and the data."""
-    folder = tmp_path_factory.mktemp("trained")
-    data = folder / "names.txt"
-    data.write_text(
-        "".join(
-            f"{name}\n"
-            for name in "ana bea cid dora edda finn gaia hugo ida jan kai lea".split() * 3
-        )
-    )
-    load(SCRIPT).main(
-        [
-            "--steps",
-            "60",
-            "--batch-size",
-            "8",
-            "--learning-rate",
-            "0.01",
-            "--data",
-            str(data),
-            "--device",
-            "cpu",
-            "--results-dir",
-            str(folder),
-        ]
-    )
-    (path,) = (folder / "checkpoints").iterdir()
-    return types.SimpleNamespace(path=path, data=data, state=checkpoint(folder), folder=folder)
+    """A project in which the baseline was trained for a few steps."""
+    project = miniature(tmp_path_factory.mktemp("sample") / "project", [BASE])
+    load(project.root / BASE).main(["--device", "cpu", "--seed", str(SEED)])
+    return project
 
 
 @pytest.fixture
-def ask(trained, capsys):
-    """sample.py on that checkpoint: the names it printed, the summary under them, what it failed with."""
+def call(trained, capsys):
+    """sample.py on the project: the names that it printed, and what it told beside them."""
 
-    def run(*argv, script=SCRIPT, checkpoint=trained.path, data=trained.data):
-        flags = [f"--checkpoint={checkpoint}"] * bool(checkpoint) + [f"--data={data}"] * bool(data)
+    def run(*argv, name=RUN, root=trained.root):
+        data = ["--data", str(trained.root / "data" / "names.txt")]
         capsys.readouterr()
-        status = 0
-        try:
-            sample.main([script, *flags, *map(str, argv)])
-        except SystemExit as stop:
-            status = stop.code
-        out, err = capsys.readouterr()
-        names, _, summary = out.rpartition("\n\n")  # a name can be empty
-        return types.SimpleNamespace(
-            status=status, names=names.split("\n") if out else [], summary=summary, err=err
-        )
+        sample.main([name, *([] if "--data" in argv else data), *map(str, argv)], root)
+        out, told = capsys.readouterr()
+        assert out.endswith("\n")
+        return out.split("\n")[:-1], told
 
     return run
 
 
-def count(summary, what):
-    return int(re.search(rf"(\d+) {what}", summary).group(1))
+def refused(call, *argv, **options):
+    """The message with which it refuses."""
+    with pytest.raises(Failure) as failure:
+        call(*argv, **options)
+    assert failure.value.status == 2
+    return str(failure.value)
 
 
-def model_of(trained):
-    return sample.restore(sample.load(SCRIPT), trained.state, trained.path)
+def all_names(project):
+    return (project.root / "data" / "names.txt").read_text().split("\n")
 
 
-def test_num_names_and_the_same_ones_for_the_same_seed(ask):
-    first, again, other = (
-        ask("--num", 30, "--seed", 1),
-        ask("--num", 30, "--seed", 1),
-        ask("--num", 30, "--seed", 2),
-    )
-    assert first.status == 0 and first.err == "" and len(first.names) == 30
-    assert first.names == again.names != other.names
-    assert "30 names" in first.summary and "seed 1" in first.summary
-    drawn = ask("--num", 30)  # a seed of its own, which the summary names
-    assert (
-        drawn.names
-        == ask("--num", 30, "--seed", re.search(r"seed (\d+),", drawn.summary).group(1)).names
-    )
+def test_with_the_seed_of_the_run_come_the_names_that_it_recorded(trained, call):
+    with open(trained.table, newline="") as file:
+        (row,) = csv.DictReader(file)
+    names, last = call("--seed", SEED)
+    assert names == json.loads(row["samples"])
 
 
-def test_at_temperature_1_the_names_are_those_that_the_script_generates(trained, ask):
-    script = load(SCRIPT)
-    data = types.SimpleNamespace(chars=trained.state["chars"], max_len=trained.state["max_len"])
-    names = script.generate(model_of(trained), data, 40, torch.Generator().manual_seed(5))
-    assert ask("--num", 40, "--seed", 5).names == names and len(set(map(len, names))) > 1
+def test_the_same_seed_gives_the_same_names(trained, call):
+    before = tree(trained.root)
+    first, told = call("--num", 30)
+    seed = re.search(r"seed (\d+)", told)[1]
+    assert call("--num", 30, "--seed", seed)[0] == first
+    assert call("--num", 30, "--seed", int(seed) + 1)[0] != first
+    assert tree(trained.root) == before, "nothing is written"
 
 
-def test_the_counts_are_those_of_the_names(trained, ask):
-    answer = ask("--num", 200, "--seed", 0, "--temperature", 2)
-    known = set(trained.data.read_text().split())
-    assert (
-        0
-        < count(answer.summary, "new")
-        == sum(bool(name) and name not in known for name in answer.names)
-        < 200
-    )
-    assert 0 < count(answer.summary, "repeated") == 200 - len(set(answer.names))
+def test_every_name_begins_with_the_prompt(trained, call):
+    names, _ = call("--num", 40, "--prompt", "eli")
+    assert all(name.startswith("eli") for name in names)
+    assert len(set(names)) > 1
+    longest = max(map(len, all_names(trained)))  # the longest prompt is a name as long
+    assert call("--prompt", "a" * longest)[0] == ["a" * longest] * 10
+    assert str(longest) in refused(call, "--prompt", "a" * (longest + 1))
 
 
-def test_cut_are_the_names_that_had_not_ended(trained):
-    """A model that never ends a name, one that always does, and one that does where the longest name must."""
-
-    def drawn(end_at):
-        def model(tokens):
-            logits = torch.zeros(*tokens.shape, len(trained.state["chars"]) + 2)
-            logits[:, -1, 1] = 99 if tokens.size(1) > end_at else -99
-            return logits
-
-        return [
-            sample.decode(row, trained.state)
-            for row in sample.draw(model, trained.state, 3, torch.Generator())
-        ]
-
-    longest = trained.state["max_len"] - 1
-    assert longest == 4
-    assert [(len(name), cut) for name, cut in drawn(99)] == [(4, True)] * 3
-    assert [(len(name), cut) for name, cut in drawn(4)] == [(4, False)] * 3
-    assert [(len(name), cut) for name, cut in drawn(2)] == [(2, False)] * 3
-    assert drawn(0) == [("", False)] * 3
+def test_a_low_temperature_draws_likely_names(call):
+    cold, warm = (call("--num", 20, "--temperature", t, "--seed", 1)[0] for t in (0.01, 1))
+    assert len(set(cold)) < 5 < len(set(warm))
 
 
-def test_neither_pad_nor_a_second_beginning_is_drawn(trained):
-    """Though this model thinks PAD the likeliest by far."""
-
-    def model(tokens):
-        logits = torch.zeros(*tokens.shape, len(trained.state["chars"]) + 2)
-        logits[..., 0] = 1000
-        return logits
-
-    for top_k in (None, 1, 3, 100):
-        rows = sample.draw(model, trained.state, 50, torch.Generator(), top_k=top_k)
-        assert all(token != 0 for row in rows for token in row)
+def test_new_names_are_counted(trained, call):
+    """Also where more are asked for than are drawn at once; some of them are of the list."""
+    names, last = call("--num", 1003, "--seed", 5)
+    new = sum(name not in all_names(trained) for name in names)
+    assert 0 < new < len(names) == 1003
+    assert last.startswith(f"1003 names, {new} of them new;")
 
 
-def test_a_prompt_begins_every_name(ask):
-    answer = ask("--prompt", "fi", "--num", 12)
-    assert len(answer.names) == 12 and all(name.startswith("fi") for name in answer.names)
-    answer = ask("--prompt", "nono")  # as long as the longest: it ends there, or is cut
-    assert set(answer.names) == {"nono"} and answer.status == 0
-
-
-def test_temperature_and_top_k_sharpen(trained, ask):
-    greedy = ask("--top-k", 1, "--num", 5).names
-    assert len(set(greedy)) == 1
-    assert ask("--temperature", "1e-320", "--num", 5).names == greedy
-    assert ask("--top-k", 1000, "--seed", 3).names == ask("--seed", 3).names
-    wild, tame = (
-        ask("--temperature", temperature, "--num", 50, "--seed", 0).names
-        for temperature in ("1e300", 0.3)
-    )
-    assert len(set(wild)) > len(set(tame))
-    model = model_of(trained)
-    with torch.no_grad():
-        best = model(torch.tensor([[1]]))[0, -1, 1:].topk(3).indices + 1
-    firsts = {row[0] for row in sample.draw(model, trained.state, 300, torch.Generator(), top_k=3)}
-    assert firsts == set(best.tolist())
-
-
-def test_without_the_data_what_is_new_is_not_said(ask, tmp_path, monkeypatch):
-    (tmp_path / "other.txt").write_text("anton\nberta\ncaesar\n")
-    monkeypatch.setattr(sample, "ROOT", tmp_path)
-    for answer, why in (
-        (ask(data=None), "sample-names.txt"),
-        (ask(data=tmp_path / "other.txt"), "other data"),
-    ):
-        assert answer.status == 0 and len(answer.names) == 10
-        assert (
-            "new is not known" in answer.summary
-            and why in answer.summary
-            and "0 new" not in answer.summary
-        )
-
-
-def test_the_newest_checkpoint_of_the_script_is_found(trained, ask, tmp_path, monkeypatch):
-    monkeypatch.setattr(sample, "ROOT", tmp_path)
-    folder = tmp_path / "results" / "checkpoints"
-    folder.mkdir(parents=True)
-    stem = SCRIPT.removesuffix(".py")
-    for age, name, change in (
-        (3, f"{stem}-seed1.pt", {}),
-        (2, f"{stem}-seed0.pt", {}),
-        (1, f"{stem}-text-seed0.pt", {"script": f"stream.py {SCRIPT}"}),
-        (0, f"{stem}-gelu-seed0.pt", {"script": f"{stem}-gelu.py"}),
-    ):
-        torch.save(trained.state | change, folder / name)
-        os.utime(folder / name, (10**9 - age,) * 2)
-    assert f"{stem}-seed0.pt" in ask(checkpoint=None).summary
-    (folder / f"{stem}-seed0.pt").unlink()
-    assert f"{stem}-seed1.pt" in ask(checkpoint=None).summary
-
-
-def test_a_damaged_checkpoint_is_not_the_newest(trained, ask, tmp_path, monkeypatch):
-    """Nobody can tell whose it was; the one before it will do."""
-    folder = tmp_path / "results" / "checkpoints"
-    folder.mkdir(parents=True)
-    stem = SCRIPT.removesuffix(".py")
-    shutil.copy(trained.path, folder / f"{stem}-seed0.pt")
-    (folder / f"{stem}-seed1.pt").write_bytes(b"half a file")
-    os.utime(folder / f"{stem}-seed0.pt", (1, 1))
-    monkeypatch.setattr(sample, "ROOT", tmp_path)
-    answer = ask("--num", 3, checkpoint=None)
-    assert answer.status == 0 and len(answer.names) == 3
-
-
-def test_ctrl_c_ends_a_tool_in_one_line(capsys):
-    def interrupted():
-        raise KeyboardInterrupt
-
-    with pytest.raises(SystemExit) as stop:
-        tools.guarded(interrupted)
-    assert stop.value.code == 130 and "stopped" in one_error(capsys.readouterr().err)
-    for name in "report", "sample", "bench", "dissect":
-        assert (
-            "    guarded(main)\n"
-            in (ROOT / "results" / f"{name}.py").read_text("utf-8").split("__main__")[1]
-        )
-
-
-def test_a_changed_source_is_said_where_the_weights_still_fit(trained, ask, tmp_path):
-    assert "changed" not in ask().summary
-    torch.save(trained.state | {"source": "0" * 12}, tmp_path / "old.pt")
-    assert "has changed since" in ask(checkpoint=tmp_path / "old.pt").summary
+def test_a_model_of_ones_own_data(trained, call, tmp_path):
+    """With characters of its own, found by the name of its run."""
+    towns = tmp_path / "towns.txt"
+    towns.write_text("Köln\nUlm\nJena\nÖhr\nRüm\n" * 4, "utf-8")
+    folder = tmp_path / "results"
+    words = ["--device", "cpu", "--data", str(towns), "--results-dir", str(folder)]
+    load(trained.root / BASE).main(words)
+    (path,) = (folder / "checkpoints").iterdir()
+    where = ["--results-dir", folder, "--data", towns]
+    names, last = call(*where, "--prompt", "Kö", name=path.stem)
+    assert all(name.startswith("Kö") for name in names)
+    assert "of them new" in last
+    assert "not what this model was trained on" in refused(call, "--data", towns)
+    assert "'zß'" in refused(call, *where, "--prompt", "zaß", name=path.stem)
 
 
 @pytest.mark.parametrize(
-    "argv, named",
-    (
-        (["--temperature", "0"], "--temperature"),
-        (["--temperature", "-1"], "--temperature"),
-        (["--temperature", "nan"], "--temperature"),
-        (["--temperature", "inf"], "--temperature"),
+    "argv, told",
+    [
         (["--num", "0"], "--num"),
-        (["--num", "x"], "--num"),
-        (["--top-k", "0"], "--top-k"),
-        (["--seed", "-1"], "--seed"),
-        (["--prompt", "a!Zb"], "'!', 'Z'"),
-        (["--prompt", "banana"], "longest"),
-        (["--tempera", "1"], "--tempera"),
-    ),
+        (["--temperature", "0"], "--temperature"),
+        (["--temperature", "nan"], "--temperature"),
+        (["--prompt", "aXby"], "'Xy'"),
+        (["--seed", str(2**63)], "--seed"),
+        (["--data", "nowhere.txt"], "nowhere.txt"),
+    ],
 )
-def test_wrong_use_is_one_line(ask, argv, named):
-    answer = ask(*argv)
-    assert answer.status == 2 and answer.names == [] and named in one_error(answer.err)
+def test_wrong_use_is_told(call, argv, told):
+    assert told in refused(call, *argv)
 
 
-def test_what_is_no_fitting_checkpoint_is_one_line(trained, ask, tmp_path):
-    def refused(content, script=SCRIPT):
-        path = tmp_path / "x.pt"
-        path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
-        answer = ask(checkpoint=path, script=script)
-        assert answer.status == 2 and answer.names == [], answer
-        return one_error(answer.err)
-
-    assert "damaged" in refused(b"") and "damaged" in refused(b"nonsense")
-    assert "damaged" in refused(trained.path.read_bytes()[:-1000])
-    assert "damaged" in refused(
-        {"script": SCRIPT, "code": types.SimpleNamespace()}
-    )  # would run code
-    assert "no checkpoint" in refused([1, 2]) and "no checkpoint" in refused({})
-    assert "of " + SCRIPT in refused(trained.state, "train-2-baseline.py")
-    assert "does not fit" in refused(
-        {key: trained.state[key] for key in trained.state if key != "n_head"}
-    )
-    assert "does not fit" in refused(trained.state | {"n_embd": 64})
-    assert "does not fit" in refused(trained.state | {"model": {}})
-    model = {key: weight * float("nan") for key, weight in trained.state["model"].items()}
-    assert "diverged" in refused(trained.state | {"model": model})
+def test_a_run_without_a_checkpoint_is_told_with_those_there_are(call, tmp_path):
+    assert refused(call, name="train-2-seed9").endswith(RUN)
+    assert "train a model" in refused(call, "--results-dir", tmp_path)
 
 
-def test_no_checkpoint_no_data_no_script(ask, tmp_path, monkeypatch):
-    monkeypatch.setattr(sample, "ROOT", tmp_path)
-    for answer, named in (
-        (ask(checkpoint=None), "train it first"),
-        (ask(checkpoint=tmp_path / "x.pt"), "x.pt"),
-        (ask(data=tmp_path / "x.txt"), "x.txt"),
-        (ask(script="train-9.py"), "train-9.py"),
-        (ask(script=str(ROOT / "tests" / "common.py")), "no training script"),
-    ):
-        assert answer.status == 2 and answer.names == [] and named in one_error(answer.err)
+@pytest.mark.parametrize("content", [b"", b"no checkpoint", "half"])
+def test_a_damaged_checkpoint_is_told(trained, call, tmp_path, content):
+    whole = (trained.results / "checkpoints" / f"{RUN}.pt").read_bytes()
+    path = tmp_path / "checkpoints" / f"{RUN}.pt"
+    path.parent.mkdir()
+    path.write_bytes(whole[: len(whole) // 2] if content == "half" else content)
+    assert "damaged" in refused(call, "--results-dir", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "old, new", [("head_size: int", "size: int"), ("3 * config", "6 * config")]
+)
+def test_a_script_that_has_changed_since_is_told(trained, call, tmp_path, old, new):
+    project = miniature(tmp_path / "project", [BASE])
+    edit(project.root / BASE, old, new)
+    told = refused(call, "--results-dir", trained.results, root=project.root)
+    assert f"{BASE} has changed" in told
+
+
+def test_a_script_that_trains_otherwise_is_noted(trained, call, tmp_path):
+    project = miniature(tmp_path / "project", [BASE])
+    edit(project.root / BASE, "fused=True", "fused=False")
+    note = f"note: {BASE} has changed"
+    assert note in call("--results-dir", trained.results, root=project.root)[1]
+    assert "note" not in call()[1]
+
+
+def test_a_model_of_a_text_is_not_for_names(call, tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("a text is no list of names " * 20)
+    words = "--steps 1 --block-size 8 --device cpu --results-dir".split()
+    stream.main([BASE, "--text", str(text), *words, str(tmp_path)])
+    (path,) = (tmp_path / "checkpoints").iterdir()
+    assert "stream.py" in refused(call, "--results-dir", tmp_path, name=path.stem)
+
+
+def test_the_reader_of_a_pipe_may_have_enough(trained):
+    """`sample.py ... --num 100000000 | head -1` ends, and quietly."""
+    words = [sys.executable, str(ROOT / "results" / "sample.py"), RUN, "--num", "100000000"]
+    words += ["--results-dir", str(trained.results)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(words, **pipes) as process:
+        assert process.stdout.readline().endswith(b"\n")
+        process.stdout.close()
+        told = process.stderr.read().decode().splitlines()
+        assert process.wait(timeout=60) == 1
+    assert all(line.startswith("note: ") for line in told), "no error, no traceback"

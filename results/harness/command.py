@@ -5,8 +5,6 @@ import os
 import sys
 from pathlib import Path
 
-import torch
-
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -50,7 +48,9 @@ def run(main, when_stopped="stopped"):
         sys.exit(1)
     except OSError as error:
         message, status = str(error), 1
-    except (MemoryError, torch.OutOfMemoryError):
+    except (MemoryError, RuntimeError) as error:
+        if type(error).__name__ not in ("MemoryError", "OutOfMemoryError"):  # torch's, not imported
+            raise
         message, status = "out of memory: try smaller sizes", 1
     except KeyboardInterrupt:
         message, status = when_stopped, 130

@@ -1,0 +1,192 @@
+"""What the tests of the commands share: a small project of its own, with made-up rows or names."""
+
+import csv
+import functools
+import hashlib
+import json
+import random
+import re
+import shutil
+import sys
+from dataclasses import asdict
+
+from common import CHAIN, COLUMNS, ROOT
+
+sys.path.insert(0, str(ROOT / "results"))
+
+from harness.blocks import BLOCKS
+from harness.evidence import SPEED, gather
+from harness.scripts import find_steps
+
+BASE, WIDE, HEADS, LAYERS, MLP, LN, ROPE, LAST = CHAIN
+
+
+def edit(path, old, new):
+    """Replace what must stand in the file exactly once."""
+    text = path.read_text("utf-8")
+    assert text.count(old) == 1, f"{old!r} stands {text.count(old)} times in {path.name}"
+    path.write_text(text.replace(old, new), "utf-8")
+
+
+def signed(value):
+    """As the pages have it."""
+    return f"{value:+.4f}".replace("-", "−")
+
+
+def write_table(path, rows):
+    """Rows, dictionaries with the same keys, as a CSV file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+STUB = '''\
+"""stub: a script that ends at once.
+
+What it is for."""
+import csv, json, os, sys, time, types
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+LABEL, BUILDS_ON, NAMES_SHA256 = "stub", None, "ab" * 32
+Transformer = train = generate = None
+HERE = Path(__file__).parent
+PRESETS = {"big": {"label": "big", "builds_on": Path(__file__).name, "knobs": {"n_embd": 64}}}
+
+@dataclass
+class Config:
+    n_embd: int = 32
+    steps: int = 10
+    seed: int = 0
+    threads: int = 1
+
+source_hash = lambda: "the source"
+load_data = lambda file, config, device: types.SimpleNamespace(hash=NAMES_SHA256[:12])
+run_name = lambda script, preset, overrides, data, device, seed: f"{script}-{preset}-{seed}"
+
+def main():
+    with open(HERE / "calls", "a") as file:
+        print(Path(__file__).name, *sys.argv[1:], file=file)
+    given = dict(zip(sys.argv[1:], [*sys.argv[2:], ""]))
+    preset, seed, folder = given.get("--preset", ""), given["--seed"], Path(given["--results-dir"])
+    pass  # BEHAVIOUR
+    config = Config(**PRESETS[preset]["knobs"] if preset else {})
+    row = dict.fromkeys(COLUMNS, "1") | {"script": Path(__file__).name, "preset": preset}
+    row |= {"overrides": "", "data_hash": NAMES_SHA256[:12], "seed": seed, "device": "cpu"}
+    row |= {"source": source_hash(), "finished": "2026-01-01T00:00:00Z", "samples": "[]"}
+    row["settings"] = json.dumps(asdict(config))
+    with open(folder / "results.csv", "a", newline="") as file:
+        csv.writer(file).writerow(row.values())
+
+if __name__ == "__main__":
+    main()
+'''
+
+
+def write_stub(root, name, behaviour="pass", **defaults):
+    """A script that writes its row without training; `behaviour` is a line of its main()."""
+    text = STUB.replace("COLUMNS", repr(COLUMNS)).replace("pass  # BEHAVIOUR", behaviour)
+    for knob, value in defaults.items():
+        text = re.sub(rf"\b{knob}: int = \d+", f"{knob}: int = {value}", text)
+    root.mkdir(exist_ok=True)
+    (root / name).write_text(text, "utf-8")
+
+
+@functools.cache
+def real_steps():
+    """The steps of the repository itself, {key: step}, and the source hashes of their scripts."""
+    steps = find_steps(ROOT)
+    return steps, {key: step.module.source_hash() for key, step in steps.items()}
+
+
+class Project:
+    """Copies of some scripts in a folder, two pages, and a table of results to fill."""
+
+    def __init__(self, root, scripts=(BASE, WIDE, HEADS)):
+        self.root, self.rows, self.made = root, [], 0
+        self.results = root / "results"
+        self.table = self.results / "results.csv"
+        self.page = root / "README.md"
+        self.results.mkdir(parents=True)
+        for name in scripts:
+            shutil.copy(ROOT / name, root)
+        shutil.copytree(ROOT / "results" / "published", self.results / "published")
+        for page in self.page, self.results / "README.md":
+            page.write_text("# A page\n", "utf-8")
+        self.steps, self.sources = real_steps()
+
+    def look_again(self):
+        """Rows to come are of the scripts as they now are."""
+        self.steps = find_steps(self.root)
+        self.sources = {key: step.module.source_hash() for key, step in self.steps.items()}
+
+    def make_row(self, key, seed=0, test=2.0, settings=None, **changes):
+        """A row as a run of the step writes it, but for the changes; each newer than the last."""
+        step = self.steps[key]
+        own = asdict(step.config) | {"seed": seed} | (settings or {})
+        self.made += 1
+        row = dict.fromkeys(COLUMNS, 1)
+        row |= {"script": step.path.name, "label": step.label, "builds_on": step.builds_on}
+        row |= {"preset": step.preset, "overrides": "", "steps": step.config.steps}
+        row |= {"data_hash": step.module.NAMES_SHA256[:12], "seed": seed, "params": 12345}
+        row |= {"train": test - 0.1, "test": test, "device": "cpu (Some Chip)", "torch": "2.0"}
+        row |= {"test_from_2nd": test - 0.2, "test_unseen": test + 0.05, "samples": '["ann"]'}
+        row |= {"source": self.sources[key], "settings": json.dumps(own)}
+        row |= {"finished": f"2026-01-02T03:{self.made // 60:02}:{self.made % 60:02}Z"}
+        assert changes.keys() <= row.keys()
+        return row | changes
+
+    def add_row(self, key, seed=0, test=2.0, *args, **changes):
+        """A row, and the curve of the run."""
+        self.rows.append(self.make_row(key, seed, test, *args, **changes))
+        write_table(self.table, self.rows)
+        step = self.steps[key]
+        pace = step.config.eval_interval
+        curve = [{"step": at, "train": 9, "test": 9} for at in range(0, step.config.steps, pace)]
+        curve[-1]["test"] = test
+        write_table(step.file("curves", seed, ".csv", self.results), curve)
+
+    def add_rows(self, key, losses):
+        """A row for seed 0, 1 and so on, with these test losses."""
+        for seed, test in enumerate(losses):
+            self.add_row(key, seed, test)
+
+    def add_speeds(self, milliseconds):
+        """speed.csv, from {step: milliseconds a step}."""
+        rows = []
+        for key, value in milliseconds.items():
+            step = self.steps[key]
+            rows.append([step.path.name, step.preset, step.fingerprint, value, 1.5, 1, "Chip", "2"])
+        rows = [dict(zip(SPEED, row, strict=True)) for row in rows]
+        write_table(self.results / "speed.csv", rows)
+
+    def block(self, name):
+        """A block of the first page, as the tables give it."""
+        return BLOCKS[name](gather(self.root), self.root)
+
+    def cells(self, block, label):
+        """The row of a step in a block, {column: text}."""
+        lines = [line.strip("| ").split(" | ") for line in self.block(block).splitlines()]
+        (row,) = [line for line in lines if line[0].startswith(f"[{label}]")]
+        return dict(zip(lines[0], row, strict=True))
+
+
+def miniature(root, scripts=tuple(CHAIN)):
+    """A project whose names.txt is small, and whose scripts and presets train for four steps."""
+    project = Project(root, scripts)
+    rng = random.Random(3)
+    names = ["".join(rng.choices("abehilnotz", k=rng.randint(2, 7))) for _ in range(700)]
+    content = "\n".join([*names, "elizabeth"]).encode()
+    digest = hashlib.sha256(content).hexdigest()
+    (root / "data").mkdir()
+    (root / "data" / "names.txt").write_bytes(content)
+    for name in scripts:
+        text = (root / name).read_text("utf-8")
+        text = re.sub('^NAMES_SHA256 = ".*"$', f'NAMES_SHA256 = "{digest}"', text, flags=re.M)
+        text = re.sub(r"knob\(5000, ", "knob(4, ", text)
+        text = re.sub(r'"steps": [\d_]+', '"steps": 4', text)
+        (root / name).write_text(text, "utf-8")
+    project.look_again()
+    return project
