@@ -205,12 +205,12 @@ def architecture(evidence, folder):
 
 def samples(evidence, folder):
     """The names that the last step and the presets recorded, of each the lowest seed."""
-    steps = [step for step in evidence.steps.values() if step.path.name == "train-2.py"]
-    return "\n".join(
-        f"- **{step.label}**: {cell(', '.join(name or '(empty)' for name in rows[0]))}"
-        for step in steps
-        if (rows := step.values("samples"))
-    )
+    lines = []
+    for step in evidence.steps.values():
+        if step.path.name == "train-2.py" and step.rows:
+            names = step.values("samples")[0]
+            lines.append(f"- **{step.label}**: {cell(', '.join(x or '(empty)' for x in names))}")
+    return "\n".join(lines)
 
 
 def runs(evidence, folder):

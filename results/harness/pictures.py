@@ -66,7 +66,8 @@ def band(axes, x, runs, **style):
 
 def curves_of(step, results):
     """The steps of its evaluations and the test losses there, (runs, evaluations), of all seeds."""
-    found = [points for seed in step.rows if (points := curve(step, seed, results))]
+    found = [curve(step, seed, results) for seed in step.rows]
+    found = [points for points in found if points]
     if not found:
         return None
     losses = np.array([[point["test"] for point in points] for points in found])
