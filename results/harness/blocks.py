@@ -199,7 +199,7 @@ def architecture(evidence, folder):
         shape = [config.n_embd, config.n_head, config.n_embd // config.n_head, config.n_layer]
         columns.append([f"{n:,}" for n in [*shape, *counts, sum(n for _, n in sizes)]])
     names = ["n_embd", "heads", "head_size", "layers", *groups, "all"]
-    header = ["", *(step.key for step in steps)]
+    header = ["", *(f"`{step.key}`" for step in steps)]
     return table(header, zip(names, *columns, strict=True))
 
 
