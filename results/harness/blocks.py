@@ -9,7 +9,7 @@ import urllib.parse
 import numpy as np
 
 from harness.command import Failure
-from harness.evidence import PUBLISHED_TEXTS, speeds, texts
+from harness.evidence import PUBLISHED_TEXTS, counted, speeds, texts
 from harness.rows import RESULTS, read_csv
 from harness.scripts import parts
 from harness.stats import effect, in_words, signed
@@ -70,6 +70,9 @@ def comparison(evidence, folder):
         losses = [mean(step.values(column)) for column in ("train", "test")]
         rows.append([link(step, folder), parameters(step), *losses, change(step, evidence, above)])
         above = step
+    for label, row in counted(evidence).items():
+        losses = [f"{row[column]:.4f}" for column in ("train", "test")]
+        rows.append([f"*{label}*", NONE, *losses, NONE])
     return table(["step", "parameters", "train", "test", "change in test"], rows)
 
 
@@ -94,6 +97,10 @@ def losses(evidence, folder):
             ]
         )
         above = step
+    columns = ("train", "test", "test_from_2nd", "test_unseen")
+    for label, row in counted(evidence).items():
+        figures = [f"{row[column]:.4f}" for column in columns]
+        rows.append([f"*{label}*", NONE, *figures, *[NONE] * 4])
     header = (
         "step,seeds,train,test,from 2nd,unseen,published,its exact,change in test,cost of a step"
     )

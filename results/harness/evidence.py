@@ -35,6 +35,12 @@ SPEED = {  # written by bench.py
     "threads": int,
     **dict.fromkeys("device torch".split(), str),
 }
+NGRAM = {  # written by ngram.py
+    "model": str,
+    "context": int,
+    "discount": optional_loss,
+    **dict.fromkeys("train test test_from_2nd test_unseen".split(), loss),
+}
 CURVE = {"step": int, "train": loss, "test": loss}
 MODEL = {"script": str, "preset": str, "seed": int, "fingerprint": str}
 DISSECTED = {  # written by dissect.py
@@ -99,6 +105,12 @@ def texts(evidence):
         key = row["script"], row["text_hash"], row["block_size"], settings
         groups.setdefault(key, {})[row["seed"]] = row
     return groups
+
+
+def counted(evidence):
+    """What ngram.py counted, {label: row}."""
+    rows = read_csv(evidence.results / "ngram.csv", NGRAM)
+    return {f"counting, context {row['context']}": row for row in rows}
 
 
 def speeds(evidence):

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 
 from harness.command import Failure
-from harness.evidence import dissected, speeds
+from harness.evidence import counted, dissected, speeds
 from harness.rows import key_of
 from harness.stats import effect, in_words, interval, signed
 
@@ -104,6 +104,12 @@ def new_names_figure(evidence, name):
     return Figure(f"{share:.1%}", share, share)
 
 
+def counted_figure(evidence, model, loss):
+    """counted bigram|Kneser-Ney LOSS: what ngram.py counted."""
+    values = [row[loss] for row in counted(evidence).values() if row["model"] == model]
+    return Figure(f"{values[0]:.4f}", values[0], values[0]) if values else NOT_RECORDED
+
+
 FIGURES = {
     "effect": effect_figure,
     "mean": mean_figure,
@@ -113,6 +119,7 @@ FIGURES = {
     "time-share": time_share_figure,
     "probability": probability_figure,
     "new-names": new_names_figure,
+    "counted": counted_figure,
 }
 
 

@@ -8,7 +8,7 @@ import matplotlib.ticker
 import numpy as np
 from matplotlib.figure import Figure
 
-from harness.evidence import curve, dissected, speeds
+from harness.evidence import counted, curve, dissected, speeds
 from harness.rows import key_of
 from harness.stats import interval
 
@@ -27,6 +27,7 @@ STYLE = {
     "lines.linewidth": 1.8,
     "savefig.dpi": 190,
 }
+REFERENCE = {"color": "#666666", "linestyle": ":", "linewidth": 1.5}
 LOSS = "test loss (nats per character)"
 
 
@@ -74,8 +75,8 @@ def curves_of(step, results):
     return np.array([point["step"] for point in found[0]]), losses
 
 
-def loss_curves(lines):
-    """Test loss against step. lines: {label: (steps, losses of every run)}."""
+def loss_curves(lines, references):
+    """Test loss against step: {label: (steps, losses of every run)}; references: {label: loss}."""
 
     def plot(axes):
         axes.set(
@@ -86,9 +87,9 @@ def loss_curves(lines):
         axes.xaxis.set_major_formatter("{x:,.0f}")
         if not lines:
             return
-        last = {label: losses[:, -1].mean() for label, (_, losses) in lines.items()}
+        last = {label: losses[:, -1].mean() for label, (_, losses) in lines.items()} | references
         end = max(steps[-1] for steps, _ in lines.values())
-        low = min(losses.min() for _, losses in lines.values())
+        low = min(*(losses.min() for _, losses in lines.values()), *references.values())
         high = max(losses.max() for _, losses in lines.values())
         room = (high - low) or 0.1
         axes.set(xlim=(0, end), ylim=(low - 0.06 * room, high + 0.03 * room))
@@ -99,15 +100,20 @@ def loss_curves(lines):
             band(axes, steps, losses, **style)
             lead = [steps[-1], 1.035 * end], [last[label], places[label]]  # from line to label
             axes.plot(*lead, linewidth=0.9, clip_on=False, **style)
-            axes.text(1.04 * end, places[label], label, va="center")
+        for loss in references.values():
+            axes.axhline(loss, **REFERENCE)
+        for label, place in places.items():
+            axes.text(1.04 * end, place, label, va="center")
 
     return picture(plot, 5.3)
 
 
-def comparison(steps):
-    """The final loss of every step, first letter left out, beside what was published."""
+def comparison(steps, references):
+    """The final loss of every step, first letter left out, beside what was published or counted."""
 
     def plot(axes):
+        for label, loss in references.items():
+            axes.axvline(loss, label=label, **REFERENCE)
         for y, step in enumerate(steps):
             published, exact = step.published.get("test"), step.published.get("exact")
             losses = step.values("test_from_2nd")
@@ -250,9 +256,11 @@ def draw(evidence):
             at, losses = curves[step.key]
             minutes = at * measured[step.key]["ms_per_step"] / 60_000
             timed[step.label] = minutes, losses.mean(axis=0)
+    models = counted(evidence)
+    best = {x: row["test_from_2nd"] for x, row in models.items() if row["context"] > 1}
     pictures = {
-        "loss-curves.png": loss_curves(chain),
-        "comparison.png": comparison(evidence.chain),
+        "loss-curves.png": loss_curves(chain, {x: row["test"] for x, row in models.items()}),
+        "comparison.png": comparison(evidence.chain, best),
         **dissections(evidence),
     }
     return pictures | ({"scaling.png": scaling(timed)} if timed else {})
