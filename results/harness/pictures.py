@@ -89,7 +89,7 @@ def loss_curves(lines, references):
             return
         last = {label: losses[:, -1].mean() for label, (_, losses) in lines.items()} | references
         end = max(steps[-1] for steps, _ in lines.values())
-        low = min(*(losses.min() for _, losses in lines.values()), *references.values())
+        low = min([*(losses.min() for _, losses in lines.values()), *references.values()])
         high = max(losses.max() for _, losses in lines.values())
         room = (high - low) or 0.1
         axes.set(xlim=(0, end), ylim=(low - 0.06 * room, high + 0.03 * room))
