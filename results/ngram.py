@@ -17,7 +17,7 @@ from harness.rows import write_csv
 from harness.scripts import load, load_names
 
 CONTEXTS = 2, 3, 4, 5, 6, 7
-DISCOUNTS = 0.5, 0.6, 0.7, 0.8, 0.9
+DISCOUNTS = 0.6, 0.7, 0.8, 0.85, 0.9, 0.95
 END = "\n"  # starts and ends every name, as the scripts' boundary does
 
 
