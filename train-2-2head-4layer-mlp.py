@@ -134,7 +134,7 @@ def load_data(file, config, device, save=True):
     longest = max(map(len, items), default=0)
     if longest > LONGEST:
         raise Failure(f"{path} has an item of {longest} characters: split those over {LONGEST}")
-    random.Random(42).shuffle(items)  # the same split for every seed of a run
+    random.Random(42).shuffle(items)  # the same split, whatever the --seed
     cut, end = int(0.8 * len(items)), len(items)
     if config.validate:
         cut, end = cut - cut // 10, cut

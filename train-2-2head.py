@@ -134,7 +134,7 @@ def load_data(file, config, device, save=True):
     longest = max(map(len, items), default=0)
     if longest > LONGEST:
         raise Failure(f"{path} has an item of {longest} characters: split those over {LONGEST}")
-    random.Random(42).shuffle(items)  # the same split for every seed of a run
+    random.Random(42).shuffle(items)  # the same split, whatever the --seed
     cut, end = int(0.8 * len(items)), len(items)
     if config.validate:
         cut, end = cut - cut // 10, cut
@@ -183,7 +183,7 @@ class Attention(nn.Module):
         B, T, C = x.shape
         qkv = self.qkv(x).view(B, T, 3 * self.n_head, -1).transpose(1, 2)  # (B, 3 n_head, T, ...)
         q, k, v = qkv.chunk(3, dim=1)  # (B, n_head, T, head_size) each
-        # The root keeps the scores, which grow with head_size, from leaving one key all the weight.
+        # Scores grow with head_size; divided by its root, they do not give one key all the weight.
         scores = q @ k.transpose(-2, -1) / math.sqrt(k.size(-1))  # (B, n_head, T, T)
         scores = scores + self.mask[:T, :T]  # none looks ahead, so no letter sees PAD
         weights = scores.softmax(dim=-1)  # (B, n_head, T, T), every row adds up to 1

@@ -132,7 +132,7 @@ def load_data(file, config, device, save=True):
     longest = max(map(len, items), default=0)
     if longest > LONGEST:
         raise Failure(f"{path} has an item of {longest} characters: split those over {LONGEST}")
-    random.Random(42).shuffle(items)  # the same split for every seed of a run
+    random.Random(42).shuffle(items)  # the same split, whatever the --seed
     cut, end = int(0.8 * len(items)), len(items)
     if config.validate:
         cut, end = cut - cut // 10, cut
@@ -176,7 +176,7 @@ class Attention(nn.Module):
     def forward(self, x):
         T = x.size(1)  # B names of T positions each
         q, k, v = self.qkv(x).chunk(3, dim=-1)  # (B, T, head_size) each
-        # The root keeps the scores, which grow with head_size, from leaving one key all the weight.
+        # Scores grow with head_size; divided by its root, they do not give one key all the weight.
         scores = q @ k.transpose(-2, -1) / math.sqrt(k.size(-1))  # (B, T, T): query row, key column
         scores = scores + self.mask[:T, :T]  # none looks ahead, so no letter sees PAD
         weights = scores.softmax(dim=-1)  # (B, T, T), every row adds up to 1
