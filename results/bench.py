@@ -1,7 +1,8 @@
 """What a training step costs, and how that compares with the step it builds on.
 
-All scripts and presets:  python results/bench.py
-Some:                     python results/bench.py train-2-2head.py "train-2.py --preset 64x4"
+All scripts, presets, ideas:  python results/bench.py
+Some:                         python results/bench.py train-2-2head.py "train-2.py --preset 64x4"
+An idea, a group of ideas:    python results/bench.py train-2-swiglu.py positions
 
 Every step takes turns with what it builds on, so that a busy machine slows both alike; the figures
 are medians over the turns, one thread on the CPU. They go into results/speed.csv: let nothing else
@@ -21,9 +22,10 @@ from harness.scripts import chosen, find_steps, load_names
 class Subject:
     """A step in the middle of its training."""
 
-    def __init__(self, step, data, length):
-        self.module, self.data = step.module, data
+    def __init__(self, step, names, length):
+        self.module = step.module
         self.config = replace(step.config, eval_interval=length)
+        self.data = data = load_names(step.module, names)
         torch.manual_seed(0)
         self.model = self.module.Transformer(self.config, len(data.chars) + 2, data.max_len)
         self.optimizer = self.module.make_optimizer(self.model, self.config)
@@ -40,9 +42,9 @@ class Subject:
         return (self.state["seconds"] - before) / (self.state["step"] - start)
 
 
-def compare(step, base, data, turns, length):
+def compare(step, base, names, turns, length):
     """Milliseconds of a step, and the ratio to its base's: medians over the turns."""
-    subjects = [Subject(each, data, length) for each in (step, base) if each]
+    subjects = [Subject(each, names, length) for each in (step, base) if each]
     for subject in subjects:
         subject.turn()  # not counted: it warms up
     seconds = [[subject.turn() for subject in subjects] for _ in range(turns)]
@@ -53,19 +55,21 @@ def compare(step, base, data, turns, length):
 
 def main(argv=None, root=ROOT):
     parser = Parser(__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help="a script, or one with a preset")
+    text = "a script, one with a preset, an idea, or a group of ideas"
+    parser.add_argument("names", nargs="*", metavar="NAME", help=text)
     parser.add_argument("--turns", type=count, default=20, metavar="N", help="(default: 20)")
     parser.add_argument("--steps", type=count, default=25, metavar="N", help="in a turn (25)")
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
     steps = find_steps(root)
     wanted = chosen(steps, options.names)
-    data = load_names(wanted[0].module)
+    load_names(next(step.module for step in steps.values() if not step.patch))  # or a download
+    names = root / "data" / "names.txt"
     path = root / "results" / "speed.csv"
     print(f"{'step':45} ms/step  against what it builds on")
     for step in wanted:
         base = steps.get(step.builds_on)
-        milliseconds, ratio = compare(step, base, data, options.turns, options.steps)
+        milliseconds, ratio = compare(step, base, names, options.turns, options.steps)
         against = f"{ratio:.2f} times {base.key}" if base else "–"
         print(f"{step.key:45} {milliseconds:7.2f}  {against}", flush=True)
         rows = {key_of(row): row for row in read_csv(path, SPEED)}

@@ -13,9 +13,9 @@ from harness.rows import STALE
 
 def note_lacking(evidence):
     """Say which runs one step has and another lacks, or has only of an earlier state."""
-    seeds = {seed for step in evidence.steps.values() for seed in step.rows}
+    seeds = {seed for step in evidence.compared for seed in step.rows}
     seeds |= {row["seed"] for row in evidence.others if row["why"] == STALE}
-    for step in evidence.steps.values():
+    for step in evidence.compared:
         lacking = sorted(seeds - step.rows.keys())
         if lacking:
             command = f'python results/reproduce.py --seeds {lacking[-1] + 1} "{step.key}"'

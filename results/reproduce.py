@@ -1,41 +1,71 @@
-"""Run what results.csv lacks: every script and preset, for every seed asked for.
+"""Run what results.csv lacks: every script, preset and idea, for every seed asked for.
 
 Seeds 0 to 4, two runs at a time:  python results/reproduce.py --seeds 5 --jobs 2
 A script with its presets:         python results/reproduce.py train-2.py
 One preset of it:                  python results/reproduce.py "train-2.py --preset final"
+One idea, or a group of them:      python results/reproduce.py train-2-swiglu.py positions
+The same through a preset:         python results/reproduce.py "positions --preset 64x4"
 
 A run is done when the table has its row for the script's present source and settings. One process
 a run, one thread each. A run that was interrupted goes on from its checkpoint; one that fails is
-reported at the end and stops no other.
+reported at the end and stops no other. Presets of ideas are only run when they are named.
+
+With --rates 5e-4 1e-3 the runs are made at these learning rates and evaluated on the validation
+lines; their rows go into learning-rates.csv. Without names these are the steps of the chain.
 """
 
+import csv
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
 from pathlib import Path
 
 from harness.command import ROOT, Failure, Parser, count, run
+from harness.evidence import at_rates
+from harness.ideas import applied
 from harness.rows import RESULTS, assign, read_csv
-from harness.scripts import chosen, find_steps, load_names
+from harness.scripts import Step, chosen, find_steps, load_names
 
 
-def lacking(steps, seeds):
-    """The (step, seed) without a row, the longest first: none is left to run alone at the end."""
+@dataclass
+class Run:
+    """A run to be made, of a step with a seed; at a learning rate if not at the step's own."""
 
-    def cost(job):
-        config = job[0].config
+    step: Step
+    seed: int
+    rate: float | None = None
+
+    @property
+    def name(self):
+        rate = f" --learning-rate {self.rate} --validate" if self.rate else ""
+        return f"{self.step.key} --seed {self.seed}{rate}"
+
+    @property
+    def cost(self):
+        config = self.step.config
         return config.steps * config.n_embd * getattr(config, "n_layer", 1)
 
-    jobs = [(step, seed) for step in steps for seed in range(seeds) if seed not in step.rows]
-    return sorted(jobs, key=cost, reverse=True)
+    def command(self, folder, data, results):
+        """The command that makes the run from the scripts in the folder, as a list of words."""
+        script, *words = self.name.split()
+        options = ["--device", "cpu", "--resume", "--data", data, "--results-dir", results]
+        return [sys.executable, *map(str, [folder / script, *words, *options])]
 
 
-def command(step, seed, results):
-    """The command that makes the run, as a list of words."""
-    preset = ["--preset", step.preset] if step.preset else []
-    options = ["--device", "cpu", "--resume", "--results-dir", str(results)]
-    return [sys.executable, str(step.path), *preset, "--seed", str(seed), *options]
+def lacking(steps, seeds, rates, results):
+    """The runs without a row, the longest first: none is left to run alone at the end."""
+    found = at_rates({step.key: step for step in steps}, results)
+    runs = []
+    for step in steps:
+        tried = found.get(step.key, {})
+        for seed in range(seeds):
+            if rates:
+                runs += [Run(step, seed, x) for x in rates if seed not in tried.get(x, {})]
+            elif seed not in step.rows:
+                runs.append(Run(step, seed))
+    return sorted(runs, key=lambda run: run.cost, reverse=True)
 
 
 def remove_left_overs(root, results):
@@ -46,29 +76,39 @@ def remove_left_overs(root, results):
             path.unlink(missing_ok=True)
 
 
-def run_all(jobs, slots, results):
+def keep_rate(run, own, results):
+    """Move the row of a run at another rate to learning-rates.csv."""
+    with open(own / "results.csv", newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            run.step.module.append_row(results / "learning-rates.csv", row)
+
+
+def run_all(runs, slots, folder, data, results):
     """Make the runs, some at a time. Returns the logs of those that failed."""
     running, failed = set(), []
 
-    def run_one(step, seed):
-        log = step.file("logs", seed, ".log", results)
-        print(f"started   {step.key} --seed {seed}", flush=True)
+    def run_one(run):
+        log = results / "logs" / (run.name.replace(" --", "-").replace(" ", "=") + ".log")
+        own = folder / log.stem if run.rate else results
+        print(f"started   {run.name}", flush=True)
         with open(log, "wb") as file:
             start = time.monotonic()
-            words = command(step, seed, results)
+            words = run.command(folder, data, own)
             process = subprocess.Popen(words, stdout=file, stderr=subprocess.STDOUT)
             running.add(process)
             status = process.wait()
             running.remove(process)
-        return f"{step.key} --seed {seed}", status, log, time.monotonic() - start
+        if run.rate and not status:
+            keep_rate(run, own, results)
+        return run.name, status, log, time.monotonic() - start
 
     pool = ThreadPoolExecutor(slots)
     try:
-        futures = [pool.submit(run_one, step, seed) for step, seed in jobs]
+        futures = [pool.submit(run_one, run) for run in runs]
         for ended, future in enumerate(as_completed(futures), start=1):
             name, status, log, seconds = future.result()
             how = "failed" if status else "finished"
-            print(f"{how:9} {name} in {seconds:.0f} s; {ended} of {len(jobs)}", flush=True)
+            print(f"{how:9} {name} in {seconds:.0f} s; {ended} of {len(runs)}", flush=True)
             if status:
                 failed.append(log)
     finally:
@@ -80,30 +120,38 @@ def run_all(jobs, slots, results):
 
 def main(argv=None, root=ROOT):
     parser = Parser(__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help="a script, or one with a preset")
+    text = "a script, one with a preset, an idea, or a group of ideas"
+    parser.add_argument("names", nargs="*", metavar="NAME", help=text)
     parser.add_argument("--seeds", type=count, default=1, metavar="N", help="seeds 0 to N - 1")
     parser.add_argument("--jobs", type=count, default=1, metavar="N", help="runs at a time")
+    parser.add_argument("--rates", type=float, nargs="+", metavar="R", help="learning rates")
     parser.add_argument("--results-dir", type=Path, default=root / "results", metavar="DIR")
     parser.add_argument("--dry-run", action="store_true", help="only say what would be run")
     options = parser.parse_args(argv)
     results = options.results_dir.resolve()
     steps = find_steps(root)
     assign(read_csv(results / "results.csv", RESULTS), steps)
-    jobs = lacking(chosen(steps, options.names), options.seeds)
-    print(f"{len(jobs)} runs are lacking")
-    if options.dry_run or not jobs:
-        for step, seed in jobs:
-            print(f"{step.key} --seed {seed}")
+    wanted = chosen(steps, options.names)
+    if options.rates:  # of presets and ideas only those that are named themselves
+        keys = options.names or [step.key for step in wanted if not step.patch and not step.preset]
+        wanted = [step for step in wanted if step.key in keys]
+    runs = lacking(wanted, options.seeds, options.rates, results)
+    print(f"{len(runs)} runs are lacking")
+    if options.dry_run or not runs:
+        for run in runs:
+            print(run.name)
         return
-    load_names(jobs[0][0].module)
+    load_names(next(step.module for step in steps.values() if not step.patch))
     (results / "logs").mkdir(parents=True, exist_ok=True)
     remove_left_overs(root, results)
-    failed = run_all(jobs, options.jobs, results)
+    with applied(root) as folder:
+        data = root.resolve() / "data" / "names.txt"
+        failed = run_all(runs, options.jobs, folder, data, results)
     for log in failed:
         last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
         print(f"failed: {log}: {''.join(last)}")
     if failed:
-        raise Failure(f"{len(failed)} of {len(jobs)} runs failed; the others have their rows", 1)
+        raise Failure(f"{len(failed)} of {len(runs)} runs failed; the others have their rows", 1)
 
 
 if __name__ == "__main__":

@@ -73,7 +73,7 @@ def test_the_turns_train_as_the_script_does(project):
     step = project.steps[LAST]
     module, config = step.module, step.config
     data = module.load_data(None, config, "cpu")
-    subject = bench.Subject(step, data, 2)
+    subject = bench.Subject(step, project.root / "data" / "names.txt", 2)
     for _ in range(3):
         assert subject.turn() > 0
 

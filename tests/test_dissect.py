@@ -12,7 +12,7 @@ from tools import CHAIN, LAST, LN, ROPE, edit, miniature
 sys.path.insert(0, str(ROOT / "results"))
 
 import dissect
-from harness import pictures
+from harness import canvas, pictures
 from harness.checkpoints import restore
 from harness.command import Failure
 from harness.evidence import gather
@@ -130,7 +130,7 @@ def changed(trained, tmp_path):
 
 
 def test_report_draws_what_was_found_of_the_present_state(trained, changed, monkeypatch):
-    monkeypatch.setitem(pictures.STYLE, "savefig.dpi", 20)
+    monkeypatch.setitem(canvas.STYLE, "savefig.dpi", 20)
     for file in "by-position.csv", "attention.csv":
         (changed.results / file).write_bytes((trained.results / file).read_bytes())
     assert [*pictures.dissections(gather(changed.root))] == ["by-position.png", "attention.png"]

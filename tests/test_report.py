@@ -16,7 +16,7 @@ from tools import BASE, CHAIN, HEADS, LAST, WIDE, Project, edit, signed, write_s
 sys.path.insert(0, str(ROOT / "results"))
 
 import report
-from harness import blocks, command, pictures
+from harness import blocks, canvas, command, pictures
 from harness.command import Failure
 from harness.evidence import gather
 from harness.pages import pages, rebuild
@@ -136,7 +136,9 @@ def test_may_be_zero_says_that_the_interval_includes_zero(project, mean, spread,
 def figures_project(tmp_path):
     """Rows and published figures that one can work out in the head."""
     project = Project(tmp_path / "project")
-    published = f"script,preset,train,test,exact\n{BASE},,2.5,2.61,2.625\n{HEADS},,2.4,2.5,2.5\n"
+    published = (
+        f"script,preset,train,test,exact,rebuilt\n{BASE},,2.5,2.61,2.625,\n{HEADS},,2.4,2.5,2.5,\n"
+    )
     (project.results / "published" / "chain.csv").write_text(published)
     for key, seed, test, train in (BASE, 0, 2.5, 2), (BASE, 1, 2.7, 2.2), (HEADS, 0, 2, 1.75):
         project.add_row(key, seed, test, train=train)
@@ -476,6 +478,8 @@ def test_every_marker_of_the_real_pages_can_be_filled(tmp_path, recorded):
     project = Project(tmp_path / "project", CHAIN)
     for page, real in zip(pages(project.root), pages(ROOT), strict=True):
         shutil.copy(real, page)
+    shutil.copytree(ROOT / "results" / "ideas", project.results / "ideas")
+    project.look_again()
     if recorded:
         project.rows = [project.make_row(key, s) for key in project.steps for s in (0, 1, 2)]
         write_table(project.table, project.rows)
@@ -491,7 +495,7 @@ def test_every_marker_of_the_real_pages_can_be_filled(tmp_path, recorded):
 @pytest.fixture
 def small_pictures(monkeypatch):
     """Few pixels: what is drawn is the same."""
-    monkeypatch.setitem(pictures.STYLE, "savefig.dpi", 20)
+    monkeypatch.setitem(canvas.STYLE, "savefig.dpi", 20)
 
 
 def draw(project):

@@ -90,7 +90,8 @@ def test_what_cannot_be_run_is_told(call, root, argv):
 
 def test_the_runs_are_the_canonical_ones_and_go_on_where_they_can(root, call):
     call("--seeds", "2", "--results-dir", str(root / "own"))
-    end = f"--device cpu --resume --results-dir {root / 'own'}"
+    names = root / "data" / "names.txt"
+    end = f"--device cpu --resume --data {names} --results-dir {root / 'own'}"
     kinds = "train-2.py --preset big", "train-2.py"
     assert calls(root) == [f"{kind} --seed {seed} {end}" for kind in kinds for seed in (0, 1)]
 

@@ -88,6 +88,7 @@ if __name__ == "__main__":
 def write_stub(root, name, behaviour="pass", **defaults):
     """A script that writes its row without training; `behaviour` is a line of its main()."""
     text = STUB.replace("COLUMNS", repr(COLUMNS)).replace("pass  # BEHAVIOUR", behaviour)
+    text = text.replace("Path(__file__).parent", f"Path({str(root)!r})")
     for knob, value in defaults.items():
         text = re.sub(rf"\b{knob}: int = \d+", f"{knob}: int = {value}", text)
     root.mkdir(exist_ok=True)
@@ -98,7 +99,7 @@ def write_stub(root, name, behaviour="pass", **defaults):
 def real_steps():
     """The steps of the repository itself, {key: step}, and the source hashes of their scripts."""
     steps = find_steps(ROOT)
-    return steps, {key: step.module.source_hash() for key, step in steps.items()}
+    return steps, {key: step.source for key, step in steps.items()}
 
 
 class Project:
@@ -120,7 +121,7 @@ class Project:
     def look_again(self):
         """Rows to come are of the scripts as they now are."""
         self.steps = find_steps(self.root)
-        self.sources = {key: step.module.source_hash() for key, step in self.steps.items()}
+        self.sources = {key: step.source for key, step in self.steps.items()}
 
     def make_row(self, key, seed=0, test=2.0, settings=None, **changes):
         """A row as a run of the step writes it, but for the changes; each newer than the last."""

@@ -2,49 +2,15 @@
 
 import difflib
 import html
-import os
 import re
-import urllib.parse
 
-import numpy as np
-
+from harness import effects
 from harness.command import Failure
 from harness.evidence import PUBLISHED_TEXTS, counted, speeds, texts
+from harness.markdown import NONE, cell, link, mean, parameters, spread, table
 from harness.rows import RESULTS, read_csv
 from harness.scripts import parts
 from harness.stats import effect, in_words, signed
-
-NONE = "–"
-
-
-def cell(value):
-    return " ".join(str(value).split()).replace("|", "\\|")
-
-
-def table(header, rows):
-    """Markdown; the first column is text, the others are figures."""
-    rule = ["---"] + ["---:"] * (len(header) - 1)
-    lines = [" | ".join(map(cell, line)) for line in [header, rule, *rows]]
-    return "\n".join(f"| {line} |" for line in lines)
-
-
-def link(step, folder):
-    """The step's label, linked to its script."""
-    target = os.path.relpath(step.path, folder).replace(os.sep, "/")
-    return f"[{step.label}]({urllib.parse.quote(target)})"
-
-
-def parameters(step):
-    return f"{step.values('params')[-1]:,}" if step.rows else NONE
-
-
-def mean(values):
-    return f"{np.mean(values):.4f}" if values else NONE
-
-
-def spread(values):
-    """The mean, and the standard deviation over the seeds."""
-    return f"{mean(values)}<br>±{np.std(values, ddof=1):.4f}" if len(values) > 1 else mean(values)
 
 
 def change(step, evidence, above):
@@ -79,7 +45,7 @@ def comparison(evidence, folder):
 def losses(evidence, folder):
     """Every step and preset, in all columns."""
     measured, rows, above = speeds(evidence), [], None
-    for step in evidence.steps.values():
+    for step in evidence.compared:
         unseen = [value for value in step.values("test_unseen") if value is not None]
         figures = [spread(step.values(c)) for c in ("train", "test", "test_from_2nd")]
         published, exact = step.published.get("test"), step.published.get("exact")
@@ -213,7 +179,7 @@ def architecture(evidence, folder):
 def samples(evidence, folder):
     """The names that the last step and the presets recorded, of each the lowest seed."""
     lines = []
-    for step in evidence.steps.values():
+    for step in evidence.compared:
         if step.path.name == "train-2.py" and step.rows:
             names = step.values("samples")[0]
             lines.append(f"- **{step.label}**: {cell(', '.join(x or '(empty)' for x in names))}")
@@ -243,6 +209,9 @@ BLOCKS = {
     "losses": losses,
     "texts": text_table,
     "tuning": tuning,
+    "ideas": effects.ideas,
+    "replication": effects.replication,
+    "rates": effects.rates,
     "architecture": architecture,
     "samples": samples,
     "runs": runs,

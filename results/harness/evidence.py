@@ -1,6 +1,6 @@
 """All that the pages are made from: the steps with their rows, and the small tables."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from harness.command import ROOT
@@ -16,9 +16,11 @@ from harness.rows import (
 )
 from harness.scripts import find_steps, fingerprint
 
-PUBLISHED = {"script": str, "preset": str} | dict.fromkeys(
-    ["train", "test", "exact"], optional_loss
-)
+PUBLISHED = (
+    {"script": str, "preset": str}
+    | dict.fromkeys(["train", "test", "exact"], optional_loss)
+    | {"rebuilt": str}
+)  # the key of the step that rebuilds it
 PUBLISHED_TEXTS = {"text_hash": str, "block_size": int, "n_layer": int, "n_embd": int, "loss": loss}
 TEXTS = {  # written by stream.py
     **dict.fromkeys("script text text_hash".split(), str),
@@ -69,11 +71,20 @@ class Evidence:
 
     @property
     def chain(self):
-        return [step for step in self.steps.values() if not step.preset]
+        return [step for step in self.steps.values() if not step.patch and not step.preset]
 
     @property
     def presets(self):
-        return [step for step in self.steps.values() if step.preset]
+        return [step for step in self.steps.values() if not step.patch and step.preset]
+
+    @property
+    def compared(self):
+        """The chain and its presets, in the order of the tables."""
+        return [step for step in self.steps.values() if not step.patch]
+
+    @property
+    def ideas(self):
+        return [step for step in self.steps.values() if step.patch and not step.preset]
 
 
 def gather(root=ROOT):
@@ -96,7 +107,7 @@ def dissected(evidence, file):
 def texts(evidence):
     """The runs of stream.py, {(script, text, block size, settings): {seed: its newest row}}."""
     groups = {}
-    sources = {step.path.name: step.module.source_hash() for step in evidence.chain}
+    sources = {step.path.name: step.source for step in evidence.chain}
     rows = read_csv(evidence.results / "texts.csv", TEXTS)
     for row in sorted(rows, key=lambda row: row["finished"]):
         if row["source"] != sources.get(row["script"]):
@@ -118,6 +129,20 @@ def speeds(evidence):
     rows = {key_of(row): row for row in read_csv(evidence.results / "speed.csv", SPEED)}
     now = {key: step.fingerprint for key, step in evidence.steps.items()}
     return {key: row for key, row in rows.items() if row["fingerprint"] == now.get(key)}
+
+
+def at_rates(steps, results):
+    """The runs at other learning rates, {key of the step: {rate: {seed: its newest row}}}."""
+    found = {}
+    rows = read_csv(results / "learning-rates.csv", RESULTS)
+    for row in sorted(rows, key=lambda row: row["finished"]):
+        step, rate = steps.get(key_of(row)), row["settings"].get("learning_rate")
+        if step is None:
+            continue
+        own = asdict(step.config) | {"learning_rate": rate, "validate": True}
+        if fingerprint(row["source"], row["settings"]) == fingerprint(step.source, own):
+            found.setdefault(step.key, {}).setdefault(rate, {})[row["seed"]] = row
+    return {key: dict(sorted(tried.items())) for key, tried in found.items()}
 
 
 def curve(step, seed, results):

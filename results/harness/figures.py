@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 
 from harness.command import Failure
+from harness.effects import family
 from harness.evidence import counted, dissected, speeds
 from harness.rows import key_of
 from harness.stats import effect, in_words, interval, signed
@@ -110,6 +111,18 @@ def counted_figure(evidence, model, loss):
     return Figure(f"{values[0]:.4f}", values[0], values[0]) if values else NOT_RECORDED
 
 
+def family_figure(evidence, what):
+    """family measured|by-chance|surviving|not-told-from-zero: how many ideas are so."""
+    found, surviving = family(evidence)
+    number = {
+        "measured": len(found),
+        "by-chance": round(0.05 * len(found)),  # of 95% intervals, without any effect
+        "surviving": len(surviving),
+        "not-told-from-zero": sum(change.may_be_zero for change in found.values()),
+    }[what]
+    return Figure(str(number), number, number)
+
+
 FIGURES = {
     "effect": effect_figure,
     "mean": mean_figure,
@@ -120,6 +133,7 @@ FIGURES = {
     "probability": probability_figure,
     "new-names": new_names_figure,
     "counted": counted_figure,
+    "family": family_figure,
 }
 
 

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from harness.command import ROOT, Failure
+from harness.ideas import applied, group_of, patches
 
 NEEDED = set("LABEL BUILDS_ON PRESETS NAMES_SHA256 Config load_data run_name source_hash".split())
 
@@ -33,9 +34,9 @@ def load(path):
     return module
 
 
-def load_names(module):
+def load_names(module, file=None):
     """makemore's names, downloaded on first use: no other data is comparable."""
-    data = module.load_data(None, module.Config(), "cpu")
+    data = module.load_data(file, module.Config(), "cpu")
     if data.hash != module.NAMES_SHA256[:12]:
         raise Failure("data/names.txt is not to be had, or not makemore's: see data/README.md", 1)
     return data
@@ -43,7 +44,7 @@ def load_names(module):
 
 @dataclass
 class Step:
-    """A script, or a preset of one, with the runs recorded of it."""
+    """A script, an idea, or a preset of one, with the runs recorded of it."""
 
     key: str  # "train-2.py --preset 64x4": what others build on, and the command that runs it
     module: types.ModuleType
@@ -51,6 +52,8 @@ class Step:
     label: str
     builds_on: str | None
     config: object
+    source: str  # hash of what in the script makes the results
+    patch: Path | None = None  # of an idea
     rows: dict = field(default_factory=dict)  # seed: row
     published: dict = field(default_factory=dict)  # train, test and exact, where there are any
 
@@ -60,7 +63,19 @@ class Step:
 
     @cached_property
     def fingerprint(self):
-        return fingerprint(self.module.source_hash(), asdict(self.config))
+        return fingerprint(self.source, asdict(self.config))
+
+    @cached_property
+    def group(self):
+        """The group of an idea; None for the steps of the chain."""
+        return group_of(self.patch) if self.patch else None
+
+    @property
+    def names(self):
+        """What calls it on a command line. An idea's presets are called for by their own names."""
+        if not self.patch:
+            return {self.key, self.path.name}
+        return {self.key, self.key.replace(self.path.name, self.group)}
 
     def values(self, figure):
         """The figure of every run, by seed."""
@@ -79,14 +94,15 @@ def value_of(row, figure):
     return row[first] - row[second] if second else row[first]
 
 
-def steps_of(module):
+def steps_of(module, patch=None):
     """The step that a script is, and those that its presets are."""
-    name = Path(module.__file__).name
+    name, made_by = Path(module.__file__).name, (module.source_hash(), patch)
     try:
-        steps = [Step(name, module, "", module.LABEL, module.BUILDS_ON, module.Config())]
+        steps = [Step(name, module, "", module.LABEL, module.BUILDS_ON, module.Config(), *made_by)]
         for preset, entry in module.PRESETS.items():
             key, config = f"{name} --preset {preset}", module.Config(**entry["knobs"])
-            steps.append(Step(key, module, preset, entry["label"], entry["builds_on"], config))
+            base = entry["builds_on"]
+            steps.append(Step(key, module, preset, entry["label"], base, config, *made_by))
     except (AttributeError, KeyError, TypeError) as error:
         raise Failure(f"{name}: PRESETS is not label, builds_on and knobs ({error})") from error
     for step in steps:
@@ -95,18 +111,37 @@ def steps_of(module):
     return steps
 
 
+def all_steps(root):
+    """The steps of the scripts in a folder and of the ideas there, by key."""
+    steps, by_script = {}, patches(root)
+    with applied(root) as folder:
+        for path in sorted(folder.glob("train-2*.py")):
+            own = root / path.name
+            module = load(own if own.exists() else path)
+            for step in steps_of(module, by_script.get(path.name)):
+                steps[step.key] = step
+    for step in steps.values():
+        # A preset that the script's base has as well is compared with the base's.
+        same = f"{(step.module.BUILDS_ON or '').split(' --preset ')[0]} --preset {step.preset}"
+        if step.preset and same in steps:
+            step.builds_on = same
+    return steps
+
+
 def find_steps(root=ROOT):
     """Every step by its key, in the order of what builds on what, the shorter branch first."""
-    modules = [load(path) for path in sorted(root.glob("train-2*.py"))]
-    steps = {step.key: step for module in modules for step in steps_of(module)}
+    steps = all_steps(root)
     above = {None: []} | {key: [] for key in steps}
     for step in steps.values():
         if step.builds_on not in above:
             raise Failure(f"{step.key} builds on {step.builds_on!r}, and there is no such step")
         above[step.builds_on].append(step.key)
 
+    def length(keys):  # ideas do not change the order of the others
+        return sum(steps[key].patch is None for key in keys)
+
     def branch(key):
-        branches = sorted((branch(child) for child in above[key]), key=len)
+        branches = sorted((branch(child) for child in above[key]), key=length)
         return [key, *(key for keys in branches for key in keys)]
 
     order = branch(None)[1:]
@@ -122,12 +157,13 @@ def find_steps(root=ROOT):
 
 
 def chosen(steps, names):
-    """The steps that names call, a script's name being for its presets too; all without names."""
+    """The steps that the names call; without names all but the presets of ideas."""
     for name in names:
-        if not any(f"{key} ".startswith(f"{name} ") for key in steps):
-            raise Failure(f"{name!r} is neither a script here nor one with a preset of it")
-    wanted = [key for key in steps if any(f"{key} ".startswith(f"{name} ") for name in names)]
-    return [steps[key] for key in (wanted if names else steps)]
+        if not any(name in step.names for step in steps.values()):
+            raise Failure(f"{name!r} is no script, preset, idea or group of ideas here")
+    if names:
+        return [step for step in steps.values() if step.names & set(names)]
+    return [step for step in steps.values() if not (step.patch and step.preset)]
 
 
 def parts(path):

@@ -2,19 +2,46 @@
 
 import math
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
 from harness.scripts import Step, value_of
 
 
+@cache
+def student(df):
+    """Angles, and the share of Student's distribution between -t and t, t = sqrt(df) tan(angle)."""
+    angle = np.linspace(0, math.pi / 2, 100_001)
+    density = np.cos(angle) ** (df - 1)  # of the angle, up to a factor
+    share = np.concatenate([[0], np.cumsum(density[1:] + density[:-1])])
+    return angle, share / share[-1]
+
+
 def t_quantile(df, inside=0.95):
     """The t that has the share `inside` of Student's distribution between -t and t."""
-    # With t = sqrt(df) tan(angle) the density is cos(angle)^(df - 1), up to a factor.
-    angle = np.linspace(0, math.pi / 2, 100_001)
-    density = np.cos(angle) ** (df - 1)
-    share = np.concatenate([[0], np.cumsum(density[1:] + density[:-1])])
-    return math.sqrt(df) * math.tan(np.interp(inside * share[-1], share, angle))
+    angle, share = student(df)
+    return math.sqrt(df) * math.tan(np.interp(inside, share, angle))
+
+
+def p_value(t, df):
+    """The share of Student's distribution that lies further from 0 than t."""
+    angle, share = student(df)
+    return float(1 - np.interp(math.atan(abs(t) / math.sqrt(df)), angle, share))
+
+
+def holm(p_values, level=0.05):
+    """The keys of {key: p} that remain: with this chance at most is any of them there wrongly.
+
+    Holm 1979: the smallest p is compared with level / n, the next with level / (n - 1), and so on
+    until one is too large.
+    """
+    remaining = set()
+    for tested, (key, p) in enumerate(sorted(p_values.items(), key=lambda item: item[1])):
+        if p > level / (len(p_values) - tested):
+            break
+        remaining.add(key)
+    return remaining
 
 
 @dataclass
@@ -36,6 +63,14 @@ class Interval:
     @property
     def may_be_zero(self):
         return self.low <= 0 <= self.high
+
+    @property
+    def p(self):
+        """How often seeds alone would give a mean as far from zero, if the truth were zero."""
+        if self.half == 0:  # all values are the same
+            return float(self.mean == 0)
+        df = self.seeds - 1
+        return p_value(self.mean / self.half * t_quantile(df), df)
 
 
 def interval(values):

@@ -1,0 +1,133 @@
+"""The pictures of the ideas: what each is worth, at two sizes and at several learning rates."""
+
+import math
+
+import matplotlib.ticker
+
+from harness.canvas import COLOURS, LOSS, picture
+from harness.effects import by_group, family
+from harness.evidence import at_rates
+from harness.stats import effect, interval, signed
+
+EDGE = 0.1  # effects beyond it are told in words, so that the others can be told apart
+
+
+def draw_effect(axes, y, change, survives):
+    """One effect with its interval: a full dot if it survives Holm's correction."""
+    colour = COLOURS[5] if change.mean < 0 else COLOURS[6]
+    if abs(change.mean) > EDGE:
+        side = math.copysign(EDGE, change.mean)
+        axes.plot(side, y, "<" if side < 0 else ">", color=colour, clip_on=False)
+        near = {"ha": "left" if side < 0 else "right", "va": "center", "fontsize": 9}
+        axes.text(side * 0.95, y, signed(change.mean, 3), **near)
+        return
+    face = colour if survives else "white"
+    style = {"fmt": "o", "ms": 5, "color": colour, "mfc": face, "capsize": 2, "lw": 1.2}
+    axes.errorbar(change.mean, y, xerr=change.half, **style)
+
+
+def all_effects(evidence):
+    """Every idea's effect on the test loss, by group, the zero line between better and worse."""
+    found, surviving = family(evidence)
+    groups = {}
+    for group, steps in by_group(evidence).items():
+        groups[group] = [step for step in steps if step.key in found]
+    lines = sum(len(steps) + 1.6 for steps in groups.values() if steps)
+
+    def plot(axes):
+        y, places, labels = 0.0, [], []
+        for group, steps in groups.items():
+            if not steps:
+                continue
+            style = {"weight": "bold", "ha": "right", "va": "center"}
+            axes.text(-0.01, y, group, transform=axes.get_yaxis_transform(), **style)
+            y += 1
+            for step in steps:
+                draw_effect(axes, y, found[step.key], step.key in surviving)
+                places.append(y)
+                labels.append(step.label)
+                y += 1
+            y += 0.6
+        axes.axvline(0, color="black", linewidth=0.8)
+        axes.set_yticks(places, labels)
+        axes.tick_params(axis="y", length=0)
+        axes.set(
+            title="What each idea changes: 95% intervals, full dots survive Holm's correction",
+            xlabel="change in test loss (nats per character); to the left is better",
+            xlim=(-EDGE, EDGE),
+            ylim=(y, -1),
+        )
+        axes.grid(axis="y", visible=False)
+
+    return picture(plot, 1.2 + 0.21 * lines)
+
+
+def transfer(pairs):
+    """Effects at two sizes against each other, {label: (interval, interval at 64x4)}."""
+
+    def plot(axes):
+        for label, (small, wide) in pairs.items():
+            bars = {"xerr": small.half, "yerr": wide.half, "lw": 0.8}
+            axes.errorbar(small.mean, wide.mean, fmt="o", ms=4, color=COLOURS[5], **bars)
+            if max(abs(small.mean), abs(wide.mean)) > 0.01:
+                spot = small.mean, wide.mean
+                axes.annotate(label, spot, (4, 4), textcoords="offset points", fontsize=8)
+        axes.axline((0, 0), slope=1, color="#666666", linestyle=":", linewidth=1.2)
+        axes.axhline(0, color="black", linewidth=0.8)
+        axes.axvline(0, color="black", linewidth=0.8)
+        axes.set(
+            title="Does it transfer? An idea's effect at two sizes, 95% intervals",
+            xlabel="change in test loss of train-2.py (nats per character)",
+            ylabel="change through --preset 64x4",
+        )
+
+    return picture(plot, 6.5)
+
+
+def learning_rates(lines):
+    """Validation loss against the learning rate, {label: {rate: losses of the seeds}}."""
+
+    def plot(axes):
+        for i, (label, tried) in enumerate(lines.items()):
+            means = [interval(losses).mean for losses in tried.values()]
+            style = {"color": COLOURS[i % 8], "marker": "o", "markersize": 4}
+            axes.plot(tried.keys(), means, label=label, **style)
+        axes.set(
+            title="The order of the steps at other learning rates: mean over the seeds",
+            xlabel="learning rate",
+            ylabel=LOSS.replace("test", "validation"),
+            xscale="log",
+        )
+        axes.xaxis.set_major_locator(matplotlib.ticker.FixedLocator([*next(iter(lines.values()))]))
+        axes.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+
+    return picture(plot, 5.3)
+
+
+def draw(evidence):
+    """All of them, {name of the file: its bytes}, as far as there are runs."""
+    pictures = {}
+    found, _ = family(evidence)
+    if found:
+        pictures["ideas.png"] = all_effects(evidence)
+    pairs = {}
+    for step in evidence.ideas:
+        wide = evidence.steps.get(f"{step.key} --preset 64x4")
+        change = wide and effect(wide, evidence.steps[wide.builds_on])
+        if change and change.seeds > 1 and step.key in found:
+            pairs[step.label] = found[step.key], change
+    if pairs:
+        pictures["transfer.png"] = transfer(pairs)
+    found = at_rates(evidence.steps, evidence.results)
+    losses = {
+        step.label: {
+            rate: [row["test"] for row in rows.values()] for rate, rows in found[step.key].items()
+        }
+        for step in evidence.chain
+        if step.key in found
+    }
+    if losses:
+        pictures["learning-rates.png"] = learning_rates(losses)
+    return pictures

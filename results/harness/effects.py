@@ -1,0 +1,87 @@
+"""The ideas: one family of effects, and the tables of them."""
+
+from harness.evidence import at_rates, speeds
+from harness.markdown import NONE, link, mean, parameters, table
+from harness.stats import effect, holm, in_words, interval, signed
+
+
+def family(evidence):
+    """The effect of every idea that was run, {key: interval}, and the keys that survive Holm."""
+    found = {step.key: effect(step, evidence.steps[step.builds_on]) for step in evidence.ideas}
+    found = {key: change for key, change in found.items() if change and change.seeds > 1}
+    return found, holm({key: change.p for key, change in found.items()})
+
+
+def by_group(evidence):
+    """{group: its ideas, the largest fall of the test loss first, those not run last}."""
+    found, _ = family(evidence)
+    last = max((change.mean for change in found.values()), default=0) + 1
+    groups = {}
+    for step in evidence.ideas:
+        groups.setdefault(step.group, []).append(step)
+    for steps in groups.values():
+        steps.sort(key=lambda step: found[step.key].mean if step.key in found else last)
+    return dict(sorted(groups.items()))
+
+
+def ideas(evidence, folder):
+    """A table a group: what each idea changes, and whether that survives Holm's correction."""
+    found, surviving = family(evidence)
+    measured, parts = speeds(evidence), []
+    for group, steps in by_group(evidence).items():
+        rows = []
+        for step in steps:
+            change, cost = found.get(step.key), measured.get(step.key, {}).get("ratio")
+            rows.append(
+                [
+                    link(step, folder),
+                    evidence.steps[step.builds_on].label,
+                    parameters(step),
+                    len(step.rows),
+                    mean(step.values("test")),
+                    in_words(change) if change else "not run yet",
+                    "yes" if step.key in surviving else "no" if change else NONE,
+                    NONE if cost is None else f"{cost:.2f}",
+                ]
+            )
+        header = "idea,builds on,parameters,seeds,test,change in test,survives Holm,cost of a step"
+        parts.append(f"### {group.capitalize()}\n\n{table(header.split(','), rows)}")
+    return "\n\n".join(parts) or "No idea is there yet."
+
+
+def replication(evidence, folder):
+    """The published steps rebuilt, beside their exact evaluation, from the 2nd letter on."""
+    rows = []
+    for step in evidence.compared:
+        rebuilt = evidence.steps.get(step.published.get("rebuilt"))
+        exact = step.published.get("exact")
+        if exact is None or rebuilt is None or not rebuilt.rows:
+            continue
+        found = interval(rebuilt.values("test_from_2nd"))
+        rows.append(
+            [
+                f"{step.label}",
+                f"{exact:.3f}",
+                f"{found.mean:.4f} ({found.low:.4f} to {found.high:.4f})",
+                signed(found.mean - exact, 3),
+                mean(step.values("test_from_2nd")),
+            ]
+        )
+    header = ["step", "published, exact", "rebuilt", "rebuilt against published", "ours"]
+    return table(header, rows) if rows else "No run is recorded yet."
+
+
+def rates(evidence, folder):
+    """The mean validation loss of every step at every learning rate that was tried."""
+    found = at_rates(evidence.steps, evidence.results)
+    if not found:
+        return "No run is recorded yet."
+    columns = sorted({rate for tried in found.values() for rate in tried})
+    rows = []
+    for step in [step for key, step in evidence.steps.items() if key in found]:
+        tried = found[step.key]
+        losses = {rate: mean([x["test"] for x in tried[rate].values()]) for rate in tried}
+        best = min(losses, key=losses.get)
+        losses[best] = f"**{losses[best]}**"
+        rows.append([link(step, folder), *(losses.get(rate, NONE) for rate in columns)])
+    return table(["step", *(f"{rate:g}" for rate in columns)], rows)

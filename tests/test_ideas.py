@@ -1,0 +1,276 @@
+"""Ideas: every patch applies, keeps the rules and trains; the tools take them as steps."""
+
+import ast
+import difflib
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+from common import ROOT, load, one_error, read_table, sections, tree, violation
+from tools import BASE, CHAIN, HEADS, LAST, edit, miniature
+
+sys.path.insert(0, str(ROOT / "results"))
+
+import renew
+import report
+import reproduce
+from harness import command, pictures
+from harness.command import Failure
+from harness.effects import family
+from harness.evidence import at_rates, gather
+from harness.ideas import applied, group_of, head_of, patches
+
+IDEAS = patches(ROOT)
+
+
+@pytest.fixture(scope="module")
+def folder():
+    """The scripts and those that the patches make."""
+    with applied(ROOT) as folder:
+        yield folder
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, "draw", lambda evidence: {})
+    return miniature(tmp_path / "project", [*CHAIN])
+
+
+def add_idea(project, name, layers=3, group="depth"):
+    """A patch in the project, made as the README says."""
+    script = f"train-2-{name}.py"
+    root = project.root
+    shutil.copy(root / LAST, root / script)
+    edit(root / script, 'LABEL = "+ GELU"', f'LABEL = "{name}"')
+    edit(
+        root / script, 'BUILDS_ON = "train-2-2head-4layer-mlp-ln-rope.py"', f'BUILDS_ON = "{LAST}"'
+    )
+    edit(root / script, 'CHANGES = ("Model",)', "CHANGES = ()")
+    edit(root / script, "n_layer: int = knob(4,", f"n_layer: int = knob({layers},")
+    if not (root / ".git").exists():
+        git(root, "init", "--quiet")
+        git(root, "add", *CHAIN)
+        git(root, "-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "-m", "scripts")
+    git(root, "add", "-N", script)
+    words = "diff", "-C", "--find-copies-harder", "--", LAST, script
+    diff = git(root, *words)
+    git(root, "rm", "--quiet", "--force", "--cached", script)
+    (root / script).unlink()
+    patch = root / "results" / "ideas" / f"{name}.patch"
+    patch.parent.mkdir(exist_ok=True)
+    head = f"{name}: {layers} layers.\n" + (f"Group: {group}\n" if group else "")
+    patch.write_text(f"{head}\n{diff}", "utf-8")
+    project.look_again()
+    return script
+
+
+def git(root, *words):
+    return subprocess.run(
+        ["git", *words], cwd=root, check=True, capture_output=True, text=True
+    ).stdout
+
+
+def bare(path, *names):
+    """The lines of these sections, blank ones and docstrings apart."""
+    numbered = [pair for name in names for pair in sections(path)[name]]
+    tree = ast.parse(path.read_text("utf-8"))
+    nodes = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    docstrings = [node.body[0] for node in nodes if ast.get_docstring(node) is not None]
+    skipped = {n for node in docstrings for n in range(node.lineno, node.end_lineno + 1)}
+    return [line for n, line in numbered if line.strip() and n not in skipped]
+
+
+# --- Every patch ---
+@pytest.mark.parametrize("name", IDEAS)
+def test_an_idea_keeps_the_rules(name, folder):
+    path = folder / name
+    module = load(path)
+    base = folder / module.BUILDS_ON.split(" --preset ")[0]
+    message = violation(path, base, module.CHANGES)
+    assert message is None, message
+    changed = [section for section in module.CHANGES if sections(path)[section] != 0]
+    old, new = (bare(x, *changed) for x in (base, path))
+    added = [line for line in difflib.ndiff(old, new) if line.startswith("+")]
+    assert len(added) < 30
+    assert bool(added) == bool(module.CHANGES), "CHANGES names what differs, and no more"
+    assert max(map(len, path.read_text("utf-8").splitlines())) <= 100
+
+
+@pytest.mark.parametrize("name", IDEAS)
+def test_an_idea_says_what_it_is(name, folder):
+    module, head = load(folder / name), head_of(IDEAS[name])
+    assert head.startswith(f"{module.LABEL}: ")
+    assert module.__doc__.startswith(f"{module.LABEL}: ")
+    assert len(head.strip().split("\n\n")) > 1, "what to expect"
+    commands = module.__doc__.split("\n\n")[-1]
+    assert f"python {name}\n" in commands
+    assert f"diff {module.BUILDS_ON.split(' --preset ')[0]} {name}\n" in commands
+
+
+@pytest.mark.parametrize("name", IDEAS)
+def test_an_idea_trains(name, folder, go):
+    """Also through a preset with other sizes and dropout, where it has that."""
+    module = load(folder / name)
+    runs = [[]] + ([["--preset", "best", "--n-layer", "2"]] if module.PRESETS else [])
+    for words in runs:
+        ended = go(module, *words)
+        assert (ended.status, ended.err) == (0, ""), ended.err
+    assert len(read_table(ended.table)) == len(runs)
+
+
+def test_labels_are_unique(folder):
+    labels = [load(folder / name).LABEL for name in [*CHAIN, *IDEAS]]
+    assert len(labels) == len(set(labels))
+
+
+# --- How the tools take them ---
+def test_a_patch_dropped_into_the_folder_appears(project, capsys):
+    """Run, compared, and nothing left behind but its results."""
+    project.page.write_text("<!-- ideas --><!-- end -->\n", "utf-8")
+    script = add_idea(project, "shallow")
+    before = {path.name for path in project.root.iterdir()}
+    reproduce.main(["--seeds", "2", script, LAST], project.root)
+    report.main([], project.root)
+    assert {path.name for path in project.root.iterdir()} == before
+    rows = read_table(project.table)
+    mine = {row["seed"]: float(row["test"]) for row in rows if row["script"] == script}
+    its = {r["seed"]: float(r["test"]) for r in rows if (r["script"], r["preset"]) == (LAST, "")}
+    assert mine.keys() == its.keys() == {"0", "1"}
+    change = sum(mine[seed] - its[seed] for seed in mine) / 2
+    page = project.page.read_text("utf-8")
+    assert "### Depth\n" in page
+    (line,) = [line for line in page.splitlines() if line.startswith("| [shallow]")]
+    assert line.startswith("| [shallow](results/ideas/shallow.patch) | + GELU | ")
+    assert f"{change:+.4f} (".replace("-", "−") in line
+    assert reproduce.main([script], project.root) is None
+    assert capsys.readouterr().out.endswith("0 runs are lacking\n")
+
+
+def test_presets_of_ideas_are_run_only_when_named_and_compared_with_the_same(project, capsys):
+    script = add_idea(project, "shallow")
+
+    def plan(*names):
+        reproduce.main([*names, "--dry-run"], project.root)
+        return capsys.readouterr().out.splitlines()[1:]
+
+    assert [line for line in plan() if script in line] == [f"{script} --seed 0"]
+    assert plan(script) == plan("depth") == [f"{script} --seed 0"]
+    assert plan("depth --preset 64x4") == [f"{script} --preset 64x4 --seed 0"]
+    assert project.steps[f"{script} --preset final"].builds_on == f"{LAST} --preset final"
+
+
+def test_no_group_is_own_steps_and_a_script_in_the_root_wins(project):
+    script = add_idea(project, "mine", group=None)
+    assert group_of(patches(project.root)[script]) == "own steps"
+    assert project.steps[script].config.n_layer == 3
+    with applied(project.root) as folder:
+        shutil.copy(folder / script, project.root)
+    edit(project.root / script, "n_layer: int = knob(3,", "n_layer: int = knob(2,")
+    project.look_again()
+    assert project.steps[script].config.n_layer == 2
+    assert project.steps[script].group == "own steps"
+
+
+@pytest.mark.parametrize("how", ["does not fit", "makes another script", "no git"])
+def test_a_patch_that_cannot_be_applied_is_told(project, how, monkeypatch, capsys):
+    add_idea(project, "shallow")
+    patch = project.root / "results" / "ideas" / "shallow.patch"
+    if how == "does not fit":
+        edit(patch, '-LABEL = "+ GELU"', '-LABEL = "of yesterday"')
+    elif how == "makes another script":
+        patch = patch.rename(patch.with_name("renamed.patch"))
+    else:
+        monkeypatch.setenv("PATH", "")
+    before = tree(project.root)
+    with pytest.raises(SystemExit):
+        command.run(lambda: report.main([], project.root))
+    message = one_error(capsys.readouterr().err)
+    assert "git" in message if how == "no git" else patch.name in message
+    assert tree(project.root) == before
+
+
+def test_patches_apply_inside_a_repository_too(project, monkeypatch):
+    """Where the temporary folder lies in a repository, git apply would do nothing, silently."""
+    script = add_idea(project, "shallow")
+    monkeypatch.setattr("tempfile.tempdir", str(project.root / "data"))
+    monkeypatch.setenv("GIT_DIR", str(project.root / ".git"))
+    with applied(project.root) as folder:
+        assert "knob(3," in (folder / script).read_text("utf-8")
+    assert not folder.exists()
+
+
+# --- The family, and other learning rates ---
+def test_what_survives_holm_is_marked(project):
+    """Of two effects with intervals without zero the weaker does not survive as one of four."""
+    effects = {"sure": (0.5, 0.501, 0.499), "weak": (0.3, 0.35, 0.24), "a": (0.1, -0.1, 0.05)}
+    scripts = {name: add_idea(project, name) for name in [*effects, "b"]}
+    for seed in range(3):
+        project.add_row(LAST, seed, 2.0)
+        project.add_row(scripts["b"], seed, 2 + (-0.1) ** seed)
+        for name, losses in effects.items():
+            project.add_row(scripts[name], seed, 2 + losses[seed])
+    found, surviving = family(gather(project.root))
+    assert {key for key, change in found.items() if not change.may_be_zero} == {
+        scripts["sure"],
+        scripts["weak"],
+    }
+    assert surviving == {scripts["sure"]}
+    assert project.cells("ideas", "sure")["survives Holm"] == "yes"
+    assert project.cells("ideas", "weak")["survives Holm"] == "no"
+
+
+def test_runs_at_other_rates_have_a_table_of_their_own(project, capsys):
+    words = ["--rates", "1e-3", "0.5", "--seeds", "2", HEADS]
+    reproduce.main(words, project.root)
+    assert not project.table.exists()
+    found = at_rates(project.steps, project.results)[HEADS]
+    assert {rate: [*rows] for rate, rows in found.items()} == {1e-3: [0, 1], 0.5: [0, 1]}
+    assert all(r["settings"]["validate"] for rows in found.values() for r in rows.values())
+    capsys.readouterr()
+    reproduce.main(words, project.root)
+    assert capsys.readouterr().out == "0 runs are lacking\n"
+    first = sum(row["test"] for row in found[1e-3].values()) / 2
+    assert f"{first:.4f}" in project.cells("rates", "2 heads")["0.001"]
+    edit(project.root / HEADS, "optimizer.step()", "optimizer.step()\n        pass")
+    project.look_again()
+    assert at_rates(project.steps, project.results) == {}
+
+
+def test_without_names_the_chain_is_run_at_other_rates(project, capsys):
+    add_idea(project, "shallow")
+    reproduce.main(["--rates", "0.1", "--dry-run"], project.root)
+    lines = capsys.readouterr().out.splitlines()[1:]
+    assert sorted(line.split()[0] for line in lines) == sorted(CHAIN)
+    assert not any("--preset" in line for line in lines)
+    assert reproduce.main(["--rates", "0.1", "--dry-run", BASE], project.root) is None
+
+
+# --- Writing them anew ---
+def test_patches_follow_a_script_that_changed(project, capsys):
+    script = add_idea(project, "shallow")
+    edit(project.root / LAST, "import argparse\n", "import abc\nimport argparse\n")
+    edit(project.root / LAST, '"optimizer steps")', '"steps of the optimizer")')
+    renew.main([], project.root)
+    assert capsys.readouterr().out == "1 patches written anew\n"
+    with applied(project.root) as folder:
+        old, new = (
+            x.read_text("utf-8").splitlines() for x in (project.root / LAST, folder / script)
+        )
+    changed = [x for x in difflib.ndiff(old, new) if x[0] in "+-"]
+    assert len(changed) == 8 and any("knob(3" in line for line in changed)
+    before = tree(project.results)
+    renew.main([], project.root)
+    assert tree(project.results) == before
+
+
+def test_a_conflict_is_told_and_nothing_written(project, capsys):
+    add_idea(project, "deep", 5)
+    add_idea(project, "shallow")
+    edit(project.root / LAST, "n_layer: int = knob(4,", "n_layer: int = knob(6,")
+    before = tree(project.results)
+    with pytest.raises(Failure, match="deep, shallow") as failure:
+        renew.main([], project.root)
+    assert re.search(r"git apply --3way results/ideas/deep.patch", str(failure.value))
+    assert tree(project.results) == before
