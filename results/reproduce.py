@@ -10,7 +10,7 @@ A run is done when the table has its row for the script's present source and set
 a run, one thread each. A run that was interrupted goes on from its checkpoint; one that fails is
 reported at the end and stops no other. Presets of ideas are only run when they are named.
 
-With --rates 5e-4 1e-3 the runs are made at these learning rates and evaluated on the validation
+With --rates 5e-4,1e-3 the runs are made at these learning rates and evaluated on the validation
 lines; their rows go into learning-rates.csv. Without names these are the steps of the chain.
 """
 
@@ -52,6 +52,11 @@ class Run:
         script, *words = self.name.split()
         options = ["--device", "cpu", "--resume", "--data", data, "--results-dir", results]
         return [sys.executable, *map(str, [folder / script, *words, *options])]
+
+
+def numbers(text):
+    """Numbers with commas between them, as the type of a flag."""
+    return [float(number) for number in text.split(",")]
 
 
 def lacking(steps, seeds, rates, results):
@@ -124,7 +129,7 @@ def main(argv=None, root=ROOT):
     parser.add_argument("names", nargs="*", metavar="NAME", help=text)
     parser.add_argument("--seeds", type=count, default=1, metavar="N", help="seeds 0 to N - 1")
     parser.add_argument("--jobs", type=count, default=1, metavar="N", help="runs at a time")
-    parser.add_argument("--rates", type=float, nargs="+", metavar="R", help="learning rates")
+    parser.add_argument("--rates", type=numbers, metavar="R,R", help="learning rates")
     parser.add_argument("--results-dir", type=Path, default=root / "results", metavar="DIR")
     parser.add_argument("--dry-run", action="store_true", help="only say what would be run")
     options = parser.parse_args(argv)

@@ -137,6 +137,16 @@ def sections(path):
     return parts
 
 
+def bare(path, *names):
+    """The lines of these sections, blank ones, docstrings and trailing comments apart."""
+    numbered = [pair for name in names for pair in sections(path)[name]]
+    tree = ast.parse(path.read_text("utf-8"))
+    nodes = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    docstrings = [node.body[0] for node in nodes if ast.get_docstring(node) is not None]
+    skipped = {n for node in docstrings for n in range(node.lineno, node.end_lineno + 1)}
+    return [line for n, line in numbered if line.strip() and n not in skipped]
+
+
 def violation(path, base, changes):
     """Where `path` first differs from `base` in what it may not, or None.
 

@@ -4,26 +4,21 @@ import ast
 import difflib
 import os
 import re
+import sys
 
 import common
 import pytest
 import torch
-from common import BANNERS, CHAIN, ROOT, SCRIPTS, load, sections, violation
+from common import BANNERS, CHAIN, ROOT, SCRIPTS, bare, load, sections, violation
+
+sys.path.insert(0, str(ROOT / "results"))
+
+from harness.ideas import applied
 
 
 def base_of(module):
     """The file that a script builds on; BUILDS_ON may name a preset of it as well."""
     return ROOT / module.BUILDS_ON.split(" --preset ")[0] if module.BUILDS_ON else None
-
-
-def bare(path, *names):
-    """The lines of these sections, blank ones, docstrings and trailing comments apart."""
-    numbered = [pair for name in names for pair in sections(path)[name]]
-    tree = ast.parse(path.read_text("utf-8"))
-    nodes = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)]
-    docstrings = [node.body[0] for node in nodes if ast.get_docstring(node) is not None]
-    skipped = {n for node in docstrings for n in range(node.lineno, node.end_lineno + 1)}
-    return [line for n, line in numbered if line.strip() and n not in skipped]
 
 
 def test_the_eight_steps_are_there():
@@ -37,8 +32,11 @@ def test_only_the_step_differs(script):
         assert module.BUILDS_ON is None
     else:
         base = base_of(module)
-        assert base.exists(), f"{script.name} builds on {module.BUILDS_ON}, which is not there"
-        message = violation(script, base, module.CHANGES)
+        if base.exists():
+            message = violation(script, base, module.CHANGES)
+        else:  # it may be an idea
+            with applied(ROOT) as folder:
+                message = violation(script, folder / base.name, module.CHANGES)
         assert message is None, message
 
 

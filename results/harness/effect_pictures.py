@@ -15,11 +15,13 @@ EDGE = 0.1  # effects beyond it are told in words, so that the others can be tol
 def draw_effect(axes, y, change, survives):
     """One effect with its interval: a full dot if it survives Holm's correction."""
     colour = COLOURS[5] if change.mean < 0 else COLOURS[6]
+    if change.may_be_zero:
+        colour = "#777777"
     if abs(change.mean) > EDGE:
         side = math.copysign(EDGE, change.mean)
         axes.plot(side, y, "<" if side < 0 else ">", color=colour, clip_on=False)
         near = {"ha": "left" if side < 0 else "right", "va": "center", "fontsize": 9}
-        axes.text(side * 0.95, y, signed(change.mean, 3), **near)
+        axes.text(side * 0.95, y, f"{signed(change.mean, 3)} ± {change.half:.3f}", **near)
         return
     face = colour if survives else "white"
     style = {"fmt": "o", "ms": 5, "color": colour, "mfc": face, "capsize": 2, "lw": 1.2}
@@ -52,12 +54,13 @@ def all_effects(evidence):
         axes.set_yticks(places, labels)
         axes.tick_params(axis="y", length=0)
         axes.set(
-            title="What each idea changes: 95% intervals, full dots survive Holm's correction",
             xlabel="change in test loss (nats per character); to the left is better",
             xlim=(-EDGE, EDGE),
             ylim=(y, -1),
         )
         axes.grid(axis="y", visible=False)
+        title = "What each idea changes: 95% intervals, full dots survive Holm's correction"
+        axes.figure.suptitle(title, x=0.02, ha="left", fontsize=13)
 
     return picture(plot, 1.2 + 0.21 * lines)
 
