@@ -49,24 +49,28 @@ def ideas(evidence, folder):
     return "\n\n".join(parts) or "No idea is there yet."
 
 
+def rebuilt(evidence):
+    """The published steps that were rebuilt, [(step, its exact figure, interval of ours)]."""
+    found = []
+    for step in evidence.compared:
+        ours, exact = evidence.steps.get(step.published.get("rebuilt")), step.published.get("exact")
+        if exact is not None and ours is not None and ours.rows:
+            found.append((step, exact, interval(ours.values("test_from_2nd"))))
+    return found
+
+
 def replication(evidence, folder):
     """The published steps rebuilt, beside their exact evaluation, from the 2nd letter on."""
-    rows = []
-    for step in evidence.compared:
-        rebuilt = evidence.steps.get(step.published.get("rebuilt"))
-        exact = step.published.get("exact")
-        if exact is None or rebuilt is None or not rebuilt.rows:
-            continue
-        found = interval(rebuilt.values("test_from_2nd"))
-        rows.append(
-            [
-                f"{step.label}",
-                f"{exact:.3f}",
-                f"{found.mean:.4f} ({found.low:.4f} to {found.high:.4f})",
-                signed(found.mean - exact, 3),
-                mean(step.values("test_from_2nd")),
-            ]
-        )
+    rows = [
+        [
+            step.label,
+            f"{exact:.3f}",
+            f"{found.mean:.4f} ({found.low:.4f} to {found.high:.4f})",
+            signed(found.mean - exact, 3),
+            mean(step.values("test_from_2nd")),
+        ]
+        for step, exact, found in rebuilt(evidence)
+    ]
     header = ["step", "published, exact", "rebuilt", "rebuilt against published", "ours"]
     return table(header, rows) if rows else "No run is recorded yet."
 

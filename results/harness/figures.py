@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 
 from harness.command import Failure
-from harness.effects import family
+from harness.effects import family, rebuilt
 from harness.evidence import counted, dissected, speeds
 from harness.rows import key_of
 from harness.stats import effect, in_words, interval, signed
@@ -123,6 +123,12 @@ def family_figure(evidence, what):
     return Figure(str(number), number, number)
 
 
+def rebuilt_figure(evidence):
+    """rebuilt: how far at most a rebuilt step is from the published one."""
+    away = [abs(found.mean - exact) for _, exact, found in rebuilt(evidence)]
+    return Figure(f"{max(away):.3f}", max(away), max(away)) if away else NOT_RECORDED
+
+
 FIGURES = {
     "effect": effect_figure,
     "mean": mean_figure,
@@ -134,6 +140,7 @@ FIGURES = {
     "new-names": new_names_figure,
     "counted": counted_figure,
     "family": family_figure,
+    "rebuilt": rebuilt_figure,
 }
 
 
