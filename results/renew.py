@@ -33,7 +33,7 @@ def renewed(folder, script, patch):
         return None
     words = "diff", "--cached", "-C", "--find-copies-harder", "--full-index", "HEAD", "--"
     diff = must(git(folder, *words, base[1], script), f"cannot compare {script}")
-    return f"{head_of(patch).rstrip()}\n\n{diff}"
+    return f"{head_of(patch).rstrip()}\n\n{diff}".lstrip()
 
 
 def main(argv=None, root=ROOT):
@@ -45,9 +45,8 @@ def main(argv=None, root=ROOT):
         must(git(folder.parent, *words), "cannot clone the project")
         for script in root.glob("train-2*.py"):
             shutil.copy(script, folder)
-        must(
-            git(folder, *WHO, "commit", "--quiet", "--all", "--allow-empty", "-m", "now"), "commit"
-        )
+        must(git(folder, "add", "--all"), "cannot add the scripts")
+        must(git(folder, *WHO, "commit", "--quiet", "--allow-empty", "-m", "now"), "cannot commit")
         for script, patch in patches(root).items():
             text = renewed(folder, script, patch)
             must(git(folder, "reset", "--quiet", "--hard"), "cannot go back")

@@ -20,6 +20,9 @@ def note_lacking(evidence):
         if lacking:
             command = f'python results/reproduce.py --seeds {lacking[-1] + 1} "{step.key}"'
             print(f"note: {step.key} lacks seeds {', '.join(map(str, lacking))}: {command}")
+    not_run = sum(not step.rows for step in evidence.ideas)
+    if not_run:
+        print(f"note: {not_run} ideas have no runs yet: python results/reproduce.py --seeds 5")
 
 
 def print_others(rows):

@@ -39,7 +39,7 @@ class Run:
 
     @property
     def name(self):
-        rate = f" --learning-rate {self.rate} --validate" if self.rate else ""
+        rate = "" if self.rate is None else f" --learning-rate {self.rate} --validate"
         return f"{self.step.key} --seed {self.seed}{rate}"
 
     @property
@@ -55,8 +55,11 @@ class Run:
 
 
 def numbers(text):
-    """Numbers with commas between them, as the type of a flag."""
-    return [float(number) for number in text.split(",")]
+    """Numbers above zero with commas between them, as the type of a flag."""
+    found = [float(number) for number in text.split(",")]
+    if min(found) <= 0:
+        raise ValueError(text)
+    return found
 
 
 def lacking(steps, seeds, rates, results):
@@ -94,7 +97,7 @@ def run_all(runs, slots, folder, data, results):
 
     def run_one(run):
         log = results / "logs" / (run.name.replace(" --", "-").replace(" ", "=") + ".log")
-        own = folder / log.stem if run.rate else results
+        own = results if run.rate is None else results / "checkpoints" / "rates" / log.stem
         print(f"started   {run.name}", flush=True)
         with open(log, "wb") as file:
             start = time.monotonic()
@@ -103,7 +106,7 @@ def run_all(runs, slots, folder, data, results):
             running.add(process)
             status = process.wait()
             running.remove(process)
-        if run.rate and not status:
+        if run.rate is not None and not status:
             keep_rate(run, own, results)
         return run.name, status, log, time.monotonic() - start
 
@@ -120,7 +123,36 @@ def run_all(runs, slots, folder, data, results):
         pool.shutdown(wait=False, cancel_futures=True)
         for process in list(running):
             process.terminate()
+            process.wait()  # it may still be writing
     return failed
+
+
+def reproduce(options, root, folder, results):
+    """Make the runs that are lacking from the scripts in the folder."""
+    steps = find_steps(root, folder)
+    assign(read_csv(results / "results.csv", RESULTS), steps)
+    wanted = chosen(steps, options.names)
+    if options.rates and not options.names:
+        wanted = [step for step in wanted if not step.patch]
+    if options.rates:  # a script's name is not for its presets here
+        names = {name for name in options.names if " --preset " in name}
+        wanted = [step for step in wanted if not step.preset or step.names & names]
+    runs = lacking(wanted, options.seeds, options.rates, results)
+    print(f"{len(runs)} runs are lacking")
+    if options.dry_run or not runs:
+        for run in runs:
+            print(run.name)
+        return
+    load_names(next(step.module for step in steps.values() if not step.patch))
+    (results / "logs").mkdir(parents=True, exist_ok=True)
+    remove_left_overs(root, results)
+    data = root.resolve() / "data" / "names.txt"
+    failed = run_all(runs, options.jobs, folder, data, results)
+    for log in failed:
+        last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
+        print(f"failed: {log}: {''.join(last)}")
+    if failed:
+        raise Failure(f"{len(failed)} of {len(runs)} runs failed; the others have their rows", 1)
 
 
 def main(argv=None, root=ROOT):
@@ -134,29 +166,8 @@ def main(argv=None, root=ROOT):
     parser.add_argument("--dry-run", action="store_true", help="only say what would be run")
     options = parser.parse_args(argv)
     results = options.results_dir.resolve()
-    steps = find_steps(root)
-    assign(read_csv(results / "results.csv", RESULTS), steps)
-    wanted = chosen(steps, options.names)
-    if options.rates:  # of presets and ideas only those that are named themselves
-        keys = options.names or [step.key for step in wanted if not step.patch and not step.preset]
-        wanted = [step for step in wanted if step.key in keys]
-    runs = lacking(wanted, options.seeds, options.rates, results)
-    print(f"{len(runs)} runs are lacking")
-    if options.dry_run or not runs:
-        for run in runs:
-            print(run.name)
-        return
-    load_names(next(step.module for step in steps.values() if not step.patch))
-    (results / "logs").mkdir(parents=True, exist_ok=True)
-    remove_left_overs(root, results)
     with applied(root) as folder:
-        data = root.resolve() / "data" / "names.txt"
-        failed = run_all(runs, options.jobs, folder, data, results)
-    for log in failed:
-        last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
-        print(f"failed: {log}: {''.join(last)}")
-    if failed:
-        raise Failure(f"{len(failed)} of {len(runs)} runs failed; the others have their rows", 1)
+        reproduce(options, root, folder, results)
 
 
 if __name__ == "__main__":

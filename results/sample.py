@@ -7,12 +7,14 @@ Only likely ones:                          python results/sample.py train-2-seed
 
 import sys
 import types
+from contextlib import nullcontext
 from difflib import get_close_matches
 from pathlib import Path
 
 import torch
 from harness.checkpoints import read_checkpoint, restore
 from harness.command import ROOT, Failure, Parser, count, run
+from harness.ideas import applied
 from harness.scripts import load
 
 
@@ -68,10 +70,12 @@ def main(argv=None, root=ROOT):
     state = read_checkpoint(path)
     trained = state["run"]
     check(options, trained)
-    module = load(root / trained["script"])
+    own = (root / trained["script"]).exists()  # if not, it may be an idea
+    with nullcontext(root) if own else applied(root) as folder:
+        module = load(folder / trained["script"])
+        if trained["source"] != module.source_hash():
+            print(f"note: {trained['script']} has changed since it was trained", file=sys.stderr)
     model = restore(module, state)
-    if trained["source"] != module.source_hash():
-        print(f"note: {trained['script']} has changed since it was trained", file=sys.stderr)
     known = known_names(module, trained, options.data, root)
 
     generator = torch.Generator()

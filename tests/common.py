@@ -138,7 +138,7 @@ def sections(path):
 
 
 def bare(path, *names):
-    """The lines of these sections, blank ones, docstrings and trailing comments apart."""
+    """The lines of these sections, blank ones and docstrings apart."""
     numbered = [pair for name in names for pair in sections(path)[name]]
     tree = ast.parse(path.read_text("utf-8"))
     nodes = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)]

@@ -15,6 +15,7 @@ sys.path.insert(0, str(ROOT / "results"))
 import renew
 import report
 import reproduce
+import sample
 from harness import canvas, command, effect_pictures, pictures
 from harness.command import Failure
 from harness.effects import family
@@ -118,6 +119,27 @@ def test_labels_are_unique(folder):
 
 
 # --- How the tools take them ---
+def test_the_commands_of_the_readme(tmp_path, folder):
+    """A patch is applied, and the two lines make such a patch of the script again."""
+    section = (ROOT / "README.md").read_text("utf-8").split("\n## Ideas\n")[1].split("\n## ")[0]
+    apply, train, _, add, diff = re.findall("^(?:git|[.]venv).*$", section, flags=re.M)
+    for name in CHAIN:
+        shutil.copy(ROOT / name, tmp_path)
+    shutil.copytree(ROOT / "results" / "ideas", tmp_path / "results" / "ideas")
+    git(tmp_path, "init", "--quiet")
+    git(tmp_path, "add", *CHAIN)
+    git(tmp_path, *apply.split()[1:])
+    script = train.split()[-1]
+    assert (tmp_path / script).read_bytes() == (folder / script).read_bytes()
+    text = (tmp_path / script).read_text("utf-8")
+    (tmp_path / script).rename(tmp_path / "train-2-mine.py")
+    for line in add, diff:
+        subprocess.run(line, shell=True, cwd=tmp_path, check=True)
+    (tmp_path / "train-2-mine.py").unlink()
+    with applied(tmp_path) as made:
+        assert (made / "train-2-mine.py").read_text("utf-8") == text
+
+
 def test_a_patch_dropped_into_the_folder_appears(project, capsys):
     """Run, compared, and nothing left behind but its results."""
     project.page.write_text("<!-- ideas --><!-- end -->\n", "utf-8")
@@ -165,22 +187,48 @@ def test_no_group_is_own_steps_and_a_script_in_the_root_wins(project):
     assert project.steps[script].group == "own steps"
 
 
-@pytest.mark.parametrize("how", ["does not fit", "makes another script", "no git"])
-def test_a_patch_that_cannot_be_applied_is_told(project, how, monkeypatch, capsys):
-    add_idea(project, "shallow")
-    patch = project.root / "results" / "ideas" / "shallow.patch"
+@pytest.mark.parametrize("how", ["does not fit", "makes another script", "changes a script too"])
+def test_a_patch_that_cannot_be_applied_is_left_out(project, how, capsys):
+    """With those that build on it; the other scripts and ideas can be worked with."""
+    script, other = add_idea(project, "shallow"), add_idea(project, "deep", 5)
+    leaf = add_idea(project, "leaf")
+    folder = project.root / "results" / "ideas"
+    edit(folder / "leaf.patch", f'+BUILDS_ON = "{LAST}"', f'+BUILDS_ON = "{script}"')
+    patch = folder / "shallow.patch"
     if how == "does not fit":
         edit(patch, '-LABEL = "+ GELU"', '-LABEL = "of yesterday"')
     elif how == "makes another script":
-        patch = patch.rename(patch.with_name("renamed.patch"))
+        patch = patch.rename(folder / "renamed.patch")
     else:
-        monkeypatch.setenv("PATH", "")
+        more = f"diff --git a/{BASE} b/{BASE}\n--- a/{BASE}\n+++ b/{BASE}\n@@ -1 +1 @@\n-a\n+b\n"
+        patch.write_text(patch.read_text("utf-8") + more, "utf-8")
+    capsys.readouterr()
+    project.look_again()
+    first, *rest = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"note: {patch} is left out: ")
+    assert all(line.startswith(f"note: {leaf}") for line in rest) and rest
+    assert other in project.steps and LAST in project.steps
+    assert not {script, leaf} & project.steps.keys()
+
+
+def test_without_git_one_line_says_so(project, monkeypatch, capsys):
+    add_idea(project, "shallow")
+    monkeypatch.setenv("PATH", "")
     before = tree(project.root)
     with pytest.raises(SystemExit):
         command.run(lambda: report.main([], project.root))
-    message = one_error(capsys.readouterr().err)
-    assert "git" in message if how == "no git" else patch.name in message
+    assert "git" in one_error(capsys.readouterr().err)
     assert tree(project.root) == before
+
+
+def test_a_script_may_build_on_an_idea(project):
+    """The one in the root, the other a patch: both are steps, and the diff is of the two."""
+    script = add_idea(project, "shallow")
+    with applied(project.root) as folder:
+        shutil.copy(folder / script, project.root / "train-2-mine.py")
+    edit(project.root / "train-2-mine.py", f'BUILDS_ON = "{LAST}"', f'BUILDS_ON = "{script}"')
+    edit(project.root / "train-2-mine.py", 'LABEL = "shallow"', 'LABEL = "mine"')
+    assert '+LABEL = "mine"' in project.block("chain")
 
 
 def test_patches_apply_inside_a_repository_too(project, monkeypatch):
@@ -191,6 +239,16 @@ def test_patches_apply_inside_a_repository_too(project, monkeypatch):
     with applied(project.root) as folder:
         assert "knob(3," in (folder / script).read_text("utf-8")
     assert not folder.exists()
+
+
+def test_names_from_an_idea_that_reproduce_trained(project, capsys):
+    script = add_idea(project, "shallow")
+    reproduce.main([script], project.root)
+    capsys.readouterr()
+    sample.main(["train-2-shallow-seed0", "--num", "3"], project.root)
+    captured = capsys.readouterr()
+    assert len(captured.out.splitlines()) == 3
+    assert "has changed" not in captured.err
 
 
 # --- The family, and other learning rates ---
@@ -231,6 +289,28 @@ def test_runs_at_other_rates_have_a_table_of_their_own(project, capsys):
     assert at_rates(project.steps, project.results) == {}
 
 
+@pytest.mark.parametrize(
+    "name, commands",
+    [
+        (LAST, [LAST]),
+        (f"{LAST} --preset 64x4", [f"{LAST} --preset 64x4"]),
+        ("depth", ["train-2-shallow.py"]),
+        ("depth --preset 64x4", ["train-2-shallow.py --preset 64x4"]),
+    ],
+)
+def test_names_choose_at_other_rates_too(project, capsys, name, commands):
+    add_idea(project, "shallow")
+    reproduce.main(["--rates", "0.1", "--dry-run", name], project.root)
+    lines = capsys.readouterr().out.splitlines()[1:]
+    assert lines == [f"{x} --seed 0 --learning-rate 0.1 --validate" for x in commands]
+
+
+@pytest.mark.parametrize("rates", ["0", "0.1,-1", "x", ""])
+def test_rates_are_numbers_above_zero(project, rates):
+    with pytest.raises(Failure, match="--rates"):
+        reproduce.main(["--rates", rates, "--dry-run"], project.root)
+
+
 def test_without_names_the_chain_is_run_at_other_rates(project, capsys):
     add_idea(project, "shallow")
     reproduce.main(["--rates", "0.1", "--dry-run"], project.root)
@@ -256,6 +336,18 @@ def test_patches_follow_a_script_that_changed(project, capsys):
     before = tree(project.results)
     renew.main([], project.root)
     assert tree(project.results) == before
+
+
+def test_a_patch_without_a_head_stays_one(project):
+    script = add_idea(project, "shallow")
+    patch = patches(project.root)[script]
+    patch.write_text(patch.read_text("utf-8").split("\n\n", 1)[1], "utf-8")
+    assert head_of(patch) == ""
+    edit(project.root / LAST, "import argparse\n", "import abc\nimport argparse\n")
+    renew.main([], project.root)
+    project.look_again()
+    assert project.steps[script].config.n_layer == 3
+    assert project.steps[script].group == "own steps"
 
 
 def test_a_conflict_is_told_and_nothing_written(project, capsys):
@@ -290,7 +382,7 @@ def test_the_pictures_appear_with_their_runs(project, monkeypatch):
         return effect_pictures.draw(gather(project.root))
 
     assert drawn() == {}
-    for seed in range(2):
+    for seed in range(3):
         for key in script, f"{script} --preset 64x4":
             project.add_row(key, seed, 1.9 + seed)
         for key in LAST, f"{LAST} --preset 64x4":
@@ -312,6 +404,9 @@ def test_figures_of_the_family(project):
         project.add_row(LAST, seed, 2.0)
         project.add_row(scripts[0], seed, 2 + [0.1, -0.1, 0.05][seed])
         project.add_row(scripts[1], seed, 2.5 + seed / 1e4)
+    two = add_idea(project, "two")
+    for seed in range(2):
+        project.add_row(two, seed, 2.5 + seed / 1e4)  # two seeds do not suffice
     evidence = gather(project.root)
     words = "measured", "by-chance", "surviving", "not-told-from-zero"
     assert [resolve(evidence, f"family {word}")[0] for word in words] == ["2", "0", "1", "1"]

@@ -9,7 +9,7 @@ from common import ROOT
 
 sys.path.insert(0, str(ROOT / "results"))
 
-from harness.stats import effect, in_words, interval, t_quantile
+from harness.stats import effect, holm, in_words, interval, p_value, t_quantile
 
 
 @pytest.mark.parametrize("df, t", [(1, 12.70620), (2, 4.30265), (4, 2.77645), (9, 2.26216)])
@@ -50,3 +50,22 @@ def test_only_common_seeds_have_a_part_in_an_effect():
     found = effect(of(5.0, 7.0, 99.0, seeds=[0, 1, 2]), of(3.0, 4.0, 50.0, seeds=[1, 0, 7]))
     assert (found.mean, found.seeds) == (2.5, 2)  # 5 - 4 and 7 - 3
     assert effect(of(5.0), of(4.0, seeds=[1])) is None
+
+
+@pytest.mark.parametrize(
+    "p_values, remaining",
+    [([0.01, 0.015, 0.024, 0.2], 3), ([0.01, 0.02, 0.02, 0.02], 1), ([0.02, 0.03], 2), ([], 0)],
+)
+def test_holms_correction(p_values, remaining):
+    """By hand: the limits are 0.05 / 4, 0.05 / 3 and so on. Bonferroni would keep one of each."""
+    assert holm(dict(enumerate(p_values))) == set(range(remaining))
+
+
+@pytest.mark.parametrize("t, df, p", [(2.776445, 4, 0.05), (-4.604095, 4, 0.01), (0, 2, 1)])
+def test_p_values_of_students_table(t, df, p):
+    assert p_value(t, df) == pytest.approx(p, abs=1e-5)
+
+
+def test_the_p_value_of_an_interval_that_just_touches_zero():
+    found = interval([1.0, 2.0, 4.0])
+    assert interval([x + found.half - found.mean for x in (1.0, 2.0, 4.0)]).p == pytest.approx(0.05)

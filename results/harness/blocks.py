@@ -75,7 +75,7 @@ def losses(evidence, folder):
 
 def diff(old, new):
     """What differs outside the docstrings, a line around it, under the names of the sections."""
-    (_, before), (_, after) = parts(old), parts(new)
+    (_, before), (_, after) = parts(old.text), parts(new.text)
     lines = []
     matcher = difflib.SequenceMatcher(None, before, after, autojunk=False)
     for hunk in matcher.get_grouped_opcodes(1):
@@ -93,7 +93,7 @@ def chain(evidence, folder):
     """One collapsed block a step: its explanation, its effect, its diff."""
     blocks = []
     for step in evidence.chain:
-        title, *paragraphs = parts(step.path)[0].split("\n\n")
+        title, *paragraphs = parts(step.text)[0].split("\n\n")
         summary = html.escape(title.removeprefix(f"{step.label}: "))
         block = [
             f"<details>\n<summary><b>{html.escape(step.label)}</b>: {summary}</summary>",
@@ -104,7 +104,7 @@ def chain(evidence, folder):
         if found:
             block.append(f"Change in test against {base.label}: {in_words(found)}.")
         if base:
-            block.append(f"```diff\n{diff(base.path, step.path)}\n```")
+            block.append(f"```diff\n{diff(base, step)}\n```")
         blocks.append("\n\n".join([*block, "</details>"]))
     return "\n\n".join(blocks)
 

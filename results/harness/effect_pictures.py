@@ -17,13 +17,13 @@ def draw_effect(axes, y, change, survives):
     colour = COLOURS[5] if change.mean < 0 else COLOURS[6]
     if change.may_be_zero:
         colour = "#777777"
+    face = colour if survives else "white"
     if abs(change.mean) > EDGE:
         side = math.copysign(EDGE, change.mean)
-        axes.plot(side, y, "<" if side < 0 else ">", color=colour, clip_on=False)
+        axes.plot(side, y, "<" if side < 0 else ">", color=colour, mfc=face, clip_on=False)
         near = {"ha": "left" if side < 0 else "right", "va": "center", "fontsize": 9}
         axes.text(side * 0.95, y, f"{signed(change.mean, 3)} ± {change.half:.3f}", **near)
         return
-    face = colour if survives else "white"
     style = {"fmt": "o", "ms": 5, "color": colour, "mfc": face, "capsize": 2, "lw": 1.2}
     axes.errorbar(change.mean, y, xerr=change.half, **style)
 

@@ -1,26 +1,27 @@
 """The ideas: one family of effects, and the tables of them."""
 
+import math
+
 from harness.evidence import at_rates, speeds
 from harness.markdown import NONE, link, mean, parameters, table
 from harness.stats import effect, holm, in_words, interval, signed
 
 
 def family(evidence):
-    """The effect of every idea that was run, {key: interval}, and the keys that survive Holm."""
+    """The effects of the ideas with three seeds or more, {key: interval}, and who survives Holm."""
     found = {step.key: effect(step, evidence.steps[step.builds_on]) for step in evidence.ideas}
-    found = {key: change for key, change in found.items() if change and change.seeds > 1}
+    found = {key: change for key, change in found.items() if change and change.seeds > 2}
     return found, holm({key: change.p for key, change in found.items()})
 
 
 def by_group(evidence):
-    """{group: its ideas, the largest fall of the test loss first, those not run last}."""
+    """{group: its ideas, the largest fall of the test loss first, those not measured last}."""
     found, _ = family(evidence)
-    last = max((change.mean for change in found.values()), default=0) + 1
     groups = {}
     for step in evidence.ideas:
         groups.setdefault(step.group, []).append(step)
     for steps in groups.values():
-        steps.sort(key=lambda step: found[step.key].mean if step.key in found else last)
+        steps.sort(key=lambda step: found[step.key].mean if step.key in found else math.inf)
     return dict(sorted(groups.items()))
 
 
@@ -31,7 +32,9 @@ def ideas(evidence, folder):
     for group, steps in by_group(evidence).items():
         rows = []
         for step in steps:
-            change, cost = found.get(step.key), measured.get(step.key, {}).get("ratio")
+            change = effect(step, evidence.steps[step.builds_on])
+            cost = measured.get(step.key, {}).get("ratio")
+            verdict = "yes" if step.key in surviving else "no" if step.key in found else NONE
             rows.append(
                 [
                     link(step, folder),
@@ -40,7 +43,7 @@ def ideas(evidence, folder):
                     len(step.rows),
                     mean(step.values("test")),
                     in_words(change) if change else "not run yet",
-                    "yes" if step.key in surviving else "no" if change else NONE,
+                    verdict,
                     NONE if cost is None else f"{cost:.2f}",
                 ]
             )

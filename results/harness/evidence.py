@@ -16,11 +16,11 @@ from harness.rows import (
 )
 from harness.scripts import find_steps, fingerprint
 
-PUBLISHED = (
-    {"script": str, "preset": str}
-    | dict.fromkeys(["train", "test", "exact"], optional_loss)
-    | {"rebuilt": str}
-)  # the key of the step that rebuilds it
+PUBLISHED = {
+    **dict.fromkeys("script preset".split(), str),
+    **dict.fromkeys("train test exact".split(), optional_loss),
+    "rebuilt": str,  # the key of the idea that rebuilds it
+}
 PUBLISHED_TEXTS = {"text_hash": str, "block_size": int, "n_layer": int, "n_embd": int, "loss": loss}
 TEXTS = {  # written by stream.py
     **dict.fromkeys("script text text_hash".split(), str),

@@ -124,9 +124,13 @@ def family_figure(evidence, what):
 
 
 def rebuilt_figure(evidence):
-    """rebuilt: how far at most a rebuilt step is from the published one."""
-    away = [abs(found.mean - exact) for _, exact, found in rebuilt(evidence)]
-    return Figure(f"{max(away):.3f}", max(away), max(away)) if away else NOT_RECORDED
+    """rebuilt: how far at most a step of the chain, rebuilt, is from the published one."""
+    wanted = {step.key for step in evidence.chain if step.published.get("rebuilt")}
+    away = {x.key: abs(found.mean - exact) for x, exact, found in rebuilt(evidence)}
+    if not wanted or not wanted <= away.keys():
+        return NOT_RECORDED
+    furthest = max(away[key] for key in wanted)
+    return Figure(f"{furthest:.3f}", furthest, furthest)
 
 
 FIGURES = {

@@ -19,7 +19,7 @@ def patches(root):
 
 def head_of(patch):
     """What stands in a patch before its diff: what the idea is."""
-    return patch.read_text(encoding="utf-8").partition("\ndiff --git ")[0]
+    return re.split("^diff --git ", patch.read_text(encoding="utf-8"), maxsplit=1, flags=re.M)[0]
 
 
 def group_of(patch):
@@ -29,20 +29,32 @@ def group_of(patch):
 
 
 def git(folder, *words):
-    """Run git in a folder, whatever repository that or the caller may be in."""
+    """Run git in a folder: whatever repository that or the caller is in, whoever's settings."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
-    environment["GIT_CEILING_DIRECTORIES"] = str(folder.parent)
+    environment |= {"GIT_CEILING_DIRECTORIES": str(folder.parent), "GIT_CONFIG_NOSYSTEM": "1"}
+    environment["GIT_CONFIG_GLOBAL"] = "/dev/null"  # to git, on Windows too
+    options = {"cwd": folder, "env": environment, "capture_output": True, "encoding": "utf-8"}
     try:
-        return subprocess.run(
-            ["git", *words], cwd=folder, env=environment, capture_output=True, text=True
-        )
+        return subprocess.run(["git", *words], **options)
     except FileNotFoundError as error:
         raise Failure("there is no git, which applies the ideas' patches: install it") from error
 
 
+def apply(patch, script, folder):
+    """Make the script that the patch copies and changes. Returns what stands against that."""
+    copies = re.findall(r"^(?:diff --git|copy to) .*$", patch.read_text(encoding="utf-8"), re.M)
+    if len(copies) != 2 or copies[1] != f"copy to {script}":
+        return f"it must be one copy, to {script}"
+    done = git(folder, "apply", "--whitespace=nowarn", str(patch.resolve()))
+    return None if (folder / script).exists() else " ".join(done.stderr.split())
+
+
 @contextmanager
 def applied(root):
-    """A folder, for a while, with the scripts of the root and those that the patches make."""
+    """A folder, for a while, with the scripts of the root and those that the patches make.
+
+    A patch that cannot be applied is told and left out: the other scripts can be worked with.
+    """
     with tempfile.TemporaryDirectory(prefix="ideas-") as name:
         folder = Path(name).resolve()
         for script in root.glob("train-2*.py"):
@@ -50,8 +62,7 @@ def applied(root):
         for script, patch in patches(root).items():
             if (folder / script).exists():
                 continue  # a script in the root wins over its patch
-            done = git(folder, "apply", "--whitespace=nowarn", str(patch.resolve()))
-            if not (folder / script).exists():
-                reason = done.stderr or f"it makes no {script}"
-                raise Failure(f"cannot apply {patch}: {reason}: see python results/renew.py --help")
+            problem = apply(patch, script, folder)
+            if problem:
+                print(f"note: {patch} is left out: {problem}; see results/renew.py --help")
         yield folder

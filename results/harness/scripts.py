@@ -52,7 +52,8 @@ class Step:
     label: str
     builds_on: str | None
     config: object
-    source: str  # hash of what in the script makes the results
+    text: str  # of the script
+    source: str  # hash of what in it makes the results
     patch: Path | None = None  # of an idea
     rows: dict = field(default_factory=dict)  # seed: row
     published: dict = field(default_factory=dict)  # train, test and exact, where there are any
@@ -72,7 +73,11 @@ class Step:
 
     @property
     def names(self):
-        """What calls it on a command line. An idea's presets are called for by their own names."""
+        """What calls it on a command line: itself, its script, its group.
+
+        A script's name is for its presets too, but that of an idea is not: these are called
+        "train-2-swiglu.py --preset 64x4" or "architecture --preset 64x4".
+        """
         if not self.patch:
             return {self.key, self.path.name}
         return {self.key, self.key.replace(self.path.name, self.group)}
@@ -96,7 +101,8 @@ def value_of(row, figure):
 
 def steps_of(module, patch=None):
     """The step that a script is, and those that its presets are."""
-    name, made_by = Path(module.__file__).name, (module.source_hash(), patch)
+    path = Path(module.__file__)
+    name, made_by = path.name, (path.read_text(encoding="utf-8"), module.source_hash(), patch)
     try:
         steps = [Step(name, module, "", module.LABEL, module.BUILDS_ON, module.Config(), *made_by)]
         for preset, entry in module.PRESETS.items():
@@ -111,15 +117,18 @@ def steps_of(module, patch=None):
     return steps
 
 
-def all_steps(root):
-    """The steps of the scripts in a folder and of the ideas there, by key."""
+def all_steps(root, folder):
+    """The steps of the root's scripts and of the ideas that were applied in a folder, by key."""
     steps, by_script = {}, patches(root)
-    with applied(root) as folder:
-        for path in sorted(folder.glob("train-2*.py")):
-            own = root / path.name
-            module = load(own if own.exists() else path)
-            for step in steps_of(module, by_script.get(path.name)):
-                steps[step.key] = step
+    for path in sorted(folder.glob("train-2*.py")):
+        own = root / path.name
+        module = load(own if own.exists() else path)
+        for step in steps_of(module, by_script.get(path.name)):
+            steps[step.key] = step
+    while lost := [x for x in steps.values() if x.patch and x.builds_on not in steps]:
+        for step in lost:
+            del steps[step.key]
+            print(f"note: {step.key} is left out: there is no {step.builds_on}, its base")
     for step in steps.values():
         # A preset that the script's base has as well is compared with the base's.
         same = f"{(step.module.BUILDS_ON or '').split(' --preset ')[0]} --preset {step.preset}"
@@ -128,9 +137,15 @@ def all_steps(root):
     return steps
 
 
-def find_steps(root=ROOT):
-    """Every step by its key, in the order of what builds on what, the shorter branch first."""
-    steps = all_steps(root)
+def find_steps(root=ROOT, folder=None):
+    """Every step by its key, in the order of what builds on what, the shorter branch first.
+
+    Ideas are taken from the folder that their patches were applied in, if there is one already.
+    """
+    if folder is None:
+        with applied(root) as folder:
+            return find_steps(root, folder)
+    steps = all_steps(root, folder)
     above = {None: []} | {key: [] for key in steps}
     for step in steps.values():
         if step.builds_on not in above:
@@ -166,9 +181,8 @@ def chosen(steps, names):
     return [step for step in steps.values() if not (step.patch and step.preset)]
 
 
-def parts(path):
-    """The script's docstring, which `python -OO` would drop, and the lines after it."""
-    text = path.read_text(encoding="utf-8")
+def parts(text):
+    """A script's docstring, which `python -OO` would drop, and the lines after it."""
     tree = ast.parse(text)
     docstring = ast.get_docstring(tree)
     end = tree.body[0].end_lineno if docstring else 0
