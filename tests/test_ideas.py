@@ -209,7 +209,10 @@ def test_a_patch_that_cannot_be_applied_is_left_out(project, how, capsys):
     elif how == "makes another script":
         patch = patch.rename(folder / "renamed.patch")
     else:
-        more = f"diff --git a/{BASE} b/{BASE}\n--- a/{BASE}\n+++ b/{BASE}\n@@ -1 +1 @@\n-a\n+b\n"
+        first, *context = (project.root / BASE).read_text("utf-8").split("\n")[:4]
+        lines = [f"-{first}", f"+{first} ", *(f" {line}" for line in context)]
+        more = f"diff --git a/{BASE} b/{BASE}\n--- a/{BASE}\n+++ b/{BASE}\n@@ -1,4 +1,4 @@\n"
+        more += "\n".join(lines) + "\n"
         patch.write_text(patch.read_text("utf-8") + more, "utf-8")
     capsys.readouterr()
     project.look_again()
@@ -245,6 +248,7 @@ def test_patches_apply_inside_a_repository_too(project, monkeypatch):
     script = add_idea(project, "shallow")
     monkeypatch.setattr("tempfile.tempdir", str(project.root / "data"))
     monkeypatch.setenv("GIT_DIR", str(project.root / ".git"))
+    monkeypatch.setenv("GIT_WORK_TREE", str(project.root))
     with applied(project.root) as folder:
         assert "knob(3," in (folder / script).read_text("utf-8")
     assert not folder.exists()
@@ -380,6 +384,10 @@ def test_the_published_steps_are_set_beside_those_that_rebuild_them(project):
         project.add_row(LAST, seed, 2.0)
     line = project.block("replication").splitlines()[-1]
     assert line == "| + GELU | 1.925 | 1.9500 (1.3147 to 2.5853) | +0.025 | 1.8000 |"
+    assert resolve(gather(project.root), "rebuilt")[0] == "0.025"
+    with open(table, "a") as file:
+        file.write(f"{BASE},,,,2.5,train-2-not-run.py\n")
+    assert resolve(gather(project.root), "rebuilt")[0] == "(not recorded)", "of all or of none"
 
 
 def test_the_pictures_appear_with_their_runs(project, monkeypatch):
