@@ -16,7 +16,7 @@ import torch
 from harness.command import ROOT, Parser, count, run
 from harness.evidence import SPEED
 from harness.rows import key_of, read_csv, write_csv
-from harness.scripts import chosen, find_steps, load_names
+from harness.scripts import chosen, find_steps, load_names, names_file
 
 
 class Subject:
@@ -55,16 +55,14 @@ def compare(step, base, names, turns, length):
 
 def main(argv=None, root=ROOT):
     parser = Parser(__doc__)
-    text = "a script, one with a preset, an idea, or a group of ideas"
-    parser.add_argument("names", nargs="*", metavar="NAME", help=text)
+    parser.add_step_names()
     parser.add_argument("--turns", type=count, default=20, metavar="N", help="(default: 20)")
     parser.add_argument("--steps", type=count, default=25, metavar="N", help="in a turn (25)")
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
     steps = find_steps(root)
     wanted = chosen(steps, options.names)
-    load_names(next(step.module for step in steps.values() if not step.patch))  # or a download
-    names = root / "data" / "names.txt"
+    names = names_file(root, steps)
     path = root / "results" / "speed.csv"
     print(f"{'step':45} ms/step  against what it builds on")
     for step in wanted:

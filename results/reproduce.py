@@ -26,7 +26,7 @@ from harness.command import ROOT, Failure, Parser, count, run
 from harness.evidence import at_rates
 from harness.ideas import applied
 from harness.rows import RESULTS, assign, read_csv
-from harness.scripts import Step, chosen, find_steps, load_names
+from harness.scripts import Step, chosen, find_steps, names_file
 
 
 @dataclass
@@ -143,10 +143,9 @@ def reproduce(options, root, folder, results):
         for run in runs:
             print(run.name)
         return
-    load_names(next(step.module for step in steps.values() if not step.patch))
+    data = names_file(root, steps)
     (results / "logs").mkdir(parents=True, exist_ok=True)
     remove_left_overs(root, results)
-    data = root.resolve() / "data" / "names.txt"
     failed = run_all(runs, options.jobs, folder, data, results)
     for log in failed:
         last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
@@ -157,8 +156,7 @@ def reproduce(options, root, folder, results):
 
 def main(argv=None, root=ROOT):
     parser = Parser(__doc__)
-    text = "a script, one with a preset, an idea, or a group of ideas"
-    parser.add_argument("names", nargs="*", metavar="NAME", help=text)
+    parser.add_step_names()
     parser.add_argument("--seeds", type=count, default=1, metavar="N", help="seeds 0 to N - 1")
     parser.add_argument("--jobs", type=count, default=1, metavar="N", help="runs at a time")
     parser.add_argument("--rates", type=numbers, metavar="R,R", help="learning rates")

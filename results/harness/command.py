@@ -23,6 +23,11 @@ class Parser(argparse.ArgumentParser):
         raw = argparse.RawDescriptionHelpFormatter
         super().__init__(description=description, formatter_class=raw, allow_abbrev=False)
 
+    def add_step_names(self):
+        """The argument by which a command is told what to work on."""
+        text = "a script, one with a preset, an idea, or a group of ideas"
+        self.add_argument("names", nargs="*", metavar="NAME", help=text)
+
     def error(self, message):
         raise Failure(f"{message}; see --help")
 

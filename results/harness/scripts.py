@@ -42,6 +42,12 @@ def load_names(module, file=None):
     return data
 
 
+def names_file(root, steps):
+    """The path of makemore's names, which are downloaded on first use by a script of the root."""
+    load_names(next(step.module for step in steps.values() if not step.patch))
+    return root.resolve() / "data" / "names.txt"
+
+
 @dataclass
 class Step:
     """A script, an idea, or a preset of one, with the runs recorded of it."""
