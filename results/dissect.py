@@ -6,8 +6,10 @@ It needs the checkpoints that reproduce.py leaves in results/checkpoints, and wr
     by-position.csv  the test loss at every position in the name
     attention.csv    whom each position attends to, in every layer and head, on one name
     generated.csv    how many of 1,000 generated names are in neither split
+    over-names.csv   half the 95% interval of each step's change in test loss, over the test names
 """
 
+import math
 from unittest.mock import patch
 
 import torch
@@ -82,6 +84,34 @@ def count_new(module, model, data, seed):
     return sum(name not in known for name in names)
 
 
+def losses_of_names(step, seeds, data, results):
+    """The summed loss of every test name, (N,), the mean over the seeds."""
+    runs = [
+        step.module.token_losses(trained(step, seed, results), data.test).double().sum(dim=1)
+        for seed in range(seeds)
+    ]
+    return torch.stack(runs).mean(dim=0)
+
+
+def error_over_names(changes, targets):
+    """Half the 95% interval of sum(changes) / sum(targets), (N,) each, over other such names."""
+    apart = changes - changes.sum() / targets.sum() * targets
+    return (1.96 * math.sqrt(len(changes)) * apart.std() / targets.sum()).item()
+
+
+def over_names(steps, seeds, data, results):
+    """The rows of over-names.csv, one for every step of the chain and preset that has a base."""
+    targets = (data.test[:, 1:] != steps["train-2.py"].module.PAD).sum(dim=1).double()
+    losses, rows = {}, []
+    for step in [step for step in steps.values() if not step.patch]:
+        losses[step.key] = losses_of_names(step, seeds, data, results)
+        if step.builds_on:
+            error = error_over_names(losses[step.key] - losses[step.builds_on], targets)
+            rows.append([step.path.name, step.preset, step.fingerprint, f"{error:.6f}"])
+        print(step.key, flush=True)
+    return rows
+
+
 def dissect(step, seed, data, results):
     """The rows of one run, {file: rows}."""
     model = trained(step, seed, results)
@@ -113,6 +143,9 @@ def main(argv=None, root=ROOT):
                 columns = DISSECTED[file]
                 tables[file] += [dict(zip(columns, [*made_by, *row], strict=True)) for row in rows]
         print(key, flush=True)
+    columns = DISSECTED["over-names.csv"]
+    for row in over_names(steps, options.seeds, data, root / "results"):
+        tables["over-names.csv"].append(dict(zip(columns, row, strict=True)))
     for file, rows in tables.items():
         write_csv(root / "results" / file, DISSECTED[file], rows)
 

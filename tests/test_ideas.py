@@ -22,6 +22,7 @@ from harness.effects import family
 from harness.evidence import at_rates, gather
 from harness.figures import resolve
 from harness.ideas import applied, group_of, head_of, patches
+from harness.stats import interval, signed
 
 IDEAS = patches(ROOT)
 
@@ -296,9 +297,34 @@ def test_runs_at_other_rates_have_a_table_of_their_own(project, capsys):
     reproduce.main(words, project.root)
     assert capsys.readouterr().out == "0 runs are lacking\n"
     assert f"{found[1e-3][0]['test']:.4f}" in project.cells("rates", "2 heads")["0.001"]
+    reproduce.main(["--rates", "1e-3", BASE], project.root)
+    base = at_rates(project.steps, project.results)[BASE][1e-3]
+    words = f"{signed(found[1e-3][0]['test'] - base[0]['test'])} (one seed)"
+    assert words in project.cells("rates", "2 heads")["0.001"]
+    assert "seed" not in project.cells("rates", "2 heads")["0.5"]
+    assert resolve(gather(project.root), f"at-rate {HEADS} 0.001") == (words, None)
     edit(project.root / HEADS, "optimizer.step()", "optimizer.step()\n        pass")
     project.look_again()
-    assert at_rates(project.steps, project.results) == {}
+    assert at_rates(project.steps, project.results).keys() == {BASE}
+
+
+def test_what_ideas_come_to_on_the_validation_lines_is_listed(project):
+    script = add_idea(project, "shallow")
+    reproduce.main(["--rates", "1e-3", script, LAST], project.root)
+    found = at_rates(project.steps, project.results)
+    loss, base = (found[key][1e-3][0]["test"] for key in (script, LAST))
+    cells = [f"{loss:.4f}", signed(loss - base)]
+    assert [*project.cells("tried", "shallow").values()][1:] == ["0.001", "1", *cells]
+
+
+def test_a_learning_rate_of_its_own_is_the_best_of_its_grid():
+    """Ideas that were tried at several rates, on the validation lines, have the best as default."""
+    evidence = gather(ROOT)
+    for key, tried in evidence.at_rates.items():
+        step = evidence.steps[key]
+        if step.patch and len(tried) > 1:
+            losses = {rate: interval(at.values("test")).mean for rate, at in tried.items()}
+            assert step.config.learning_rate == min(losses, key=losses.get), key
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ import re
 
 from harness import effects
 from harness.command import Failure
-from harness.evidence import PUBLISHED_TEXTS, counted, speeds, texts
+from harness.evidence import PUBLISHED_TEXTS, counted, dissected, speeds, texts
 from harness.markdown import NONE, cell, link, mean, parameters, spread, table
-from harness.rows import RESULTS, read_csv
+from harness.rows import RESULTS, key_of, read_csv
 from harness.scripts import parts
 from harness.stats import effect, in_words, signed
 
@@ -45,6 +45,7 @@ def comparison(evidence, folder):
 def losses(evidence, folder):
     """Every step and preset, in all columns."""
     measured, rows, above = speeds(evidence), [], None
+    errors = {key_of(row): f"±{row['error']:.4f}" for row in dissected(evidence, "over-names.csv")}
     for step in evidence.compared:
         unseen = [value for value in step.values("test_unseen") if value is not None]
         figures = [spread(step.values(c)) for c in ("train", "test", "test_from_2nd")]
@@ -59,6 +60,7 @@ def losses(evidence, folder):
                 NONE if published is None else f"{published:.2f}",
                 NONE if exact is None else f"{exact:.3f}",
                 change(step, evidence, above),
+                errors.get(step.key, NONE),
                 NONE if cost is None else f"{cost:.2f}",
             ]
         )
@@ -66,11 +68,9 @@ def losses(evidence, folder):
     columns = ("train", "test", "test_from_2nd", "test_unseen")
     for label, row in counted(evidence).items():
         figures = [f"{row[column]:.4f}" for column in columns]
-        rows.append([f"*{label}*", NONE, *figures, *[NONE] * 4])
-    header = (
-        "step,seeds,train,test,from 2nd,unseen,published,its exact,change in test,cost of a step"
-    )
-    return table(header.split(","), rows)
+        rows.append([f"*{label}*", NONE, *figures, *[NONE] * 5])
+    header = "step,seeds,train,test,from 2nd,unseen,published,its exact,change in test,over names"
+    return table([*header.split(","), "cost of a step"], rows)
 
 
 def diff(old, new):
@@ -212,6 +212,7 @@ BLOCKS = {
     "ideas": effects.ideas,
     "replication": effects.replication,
     "rates": effects.rates,
+    "tried": effects.tried,
     "architecture": architecture,
     "samples": samples,
     "runs": runs,

@@ -6,7 +6,6 @@ import matplotlib.ticker
 
 from harness.canvas import COLOURS, LOSS, picture
 from harness.effects import by_group, family
-from harness.evidence import at_rates
 from harness.stats import effect, interval, signed
 
 EDGE = 0.1  # effects beyond it are told in words, so that the others can be told apart
@@ -123,11 +122,9 @@ def draw(evidence):
             pairs[step.label] = found[step.key], change
     if pairs:
         pictures["transfer.png"] = transfer(pairs)
-    found = at_rates(evidence.steps, evidence.results)
+    found = evidence.at_rates
     losses = {
-        step.label: {
-            rate: [row["test"] for row in rows.values()] for rate, rows in found[step.key].items()
-        }
+        step.label: {rate: at.values("test") for rate, at in found[step.key].items()}
         for step in evidence.chain
         if step.key in found
     }

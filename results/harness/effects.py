@@ -1,8 +1,8 @@
-"""The ideas: one family of effects, and the tables of them."""
+"""The ideas: one family of effects, and the tables of them; steps at other learning rates."""
 
 import math
 
-from harness.evidence import at_rates, speeds
+from harness.evidence import speeds
 from harness.markdown import NONE, link, mean, parameters, table
 from harness.stats import effect, holm, in_words, interval, signed
 
@@ -79,16 +79,31 @@ def replication(evidence, folder):
 
 
 def rates(evidence, folder):
-    """The mean validation loss of every step at every learning rate that was tried."""
-    found = at_rates(evidence.steps, evidence.results)
-    if not found:
-        return "No run is recorded yet."
+    """The chain at other learning rates: validation losses, and the changes from step to step."""
+    found = {step.key: evidence.at_rates.get(step.key, {}) for step in evidence.chain}
     columns = sorted({rate for tried in found.values() for rate in tried})
     rows = []
-    for step in [step for key, step in evidence.steps.items() if key in found]:
-        tried = found[step.key]
-        losses = {rate: mean([x["test"] for x in tried[rate].values()]) for rate in tried}
-        best = min(losses, key=losses.get)
-        losses[best] = f"**{losses[best]}**"
-        rows.append([link(step, folder), *(losses.get(rate, NONE) for rate in columns)])
-    return table(["step", *(f"{rate:g}" for rate in columns)], rows)
+    for step in evidence.chain:
+        cells = []
+        for rate in columns:
+            here, base = found[step.key].get(rate), found.get(step.builds_on, {}).get(rate)
+            change = here and base and effect(here, base)
+            words = f"<br>{in_words(change)}" if change else ""
+            cells.append(mean(here.values("test")) + words if here else NONE)
+        rows.append([link(step, folder), *cells])
+    header = ["step", *(f"{rate:g}" for rate in columns)]
+    return table(header, rows) if columns else "No run is recorded yet."
+
+
+def tried(evidence, folder):
+    """The ideas that were evaluated on the validation lines, a line a learning rate."""
+    rows = []
+    for step in evidence.ideas:
+        for rate, here in evidence.at_rates.get(step.key, {}).items():
+            base = evidence.at_rates.get(step.builds_on, {}).get(rate)
+            change = base and effect(here, base)
+            words = signed(change.mean) if change else NONE
+            loss = mean(here.values("test"))
+            rows.append([link(step, folder), f"{rate:g}", len(here.rows), loss, words])
+    header = "idea,learning rate,seeds,validation,change at the same rate".split(",")
+    return table(header, rows) if rows else "No run is recorded yet."

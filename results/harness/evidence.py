@@ -1,6 +1,7 @@
 """All that the pages are made from: the steps with their rows, and the small tables."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from harness.command import ROOT
@@ -54,6 +55,7 @@ DISSECTED = {  # written by dissect.py
         "weight": float,
     },
     "generated.csv": {**MODEL, "names": int, "new": int},
+    "over-names.csv": {"script": str, "preset": str, "fingerprint": str, "error": loss},
 }
 
 
@@ -85,6 +87,14 @@ class Evidence:
     @property
     def ideas(self):
         return [step for step in self.steps.values() if step.patch and not step.preset]
+
+    @cached_property
+    def at_rates(self):
+        """The steps at other learning rates, {key: {rate: the step with its runs at that rate}}."""
+        return {
+            key: {rate: replace(self.steps[key], rows=rows) for rate, rows in tried.items()}
+            for key, tried in at_rates(self.steps, self.results).items()
+        }
 
 
 def gather(root=ROOT):

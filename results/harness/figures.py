@@ -44,6 +44,15 @@ def effect_figure(evidence, name, loss, base=None):
     return Figure(in_words(change), change.low, change.high) if change else NOT_RECORDED
 
 
+def at_rate_figure(evidence, name, rate, base=None):
+    """at-rate STEP RATE [STEP]: the change in validation loss at a learning rate."""
+    step = find(evidence, name)
+    base = find(evidence, base) if base else evidence.steps[step.builds_on]
+    here, there = (evidence.at_rates.get(x.key, {}).get(float(rate)) for x in (step, base))
+    change = here and there and effect(here, there)
+    return Figure(in_words(change), change.low, change.high) if change else NOT_RECORDED
+
+
 def mean_figure(evidence, name, loss):
     """mean STEP LOSS: the mean over the seeds and its interval."""
     step = find(evidence, name)
@@ -135,6 +144,7 @@ def rebuilt_figure(evidence):
 
 FIGURES = {
     "effect": effect_figure,
+    "at-rate": at_rate_figure,
     "mean": mean_figure,
     "each": each_figure,
     "published": published_figure,
