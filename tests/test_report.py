@@ -165,6 +165,7 @@ def figures_project(tmp_path):
         (f"published {BASE} exact", "2.625"),
         (f"published-effect {HEADS} exact", "−0.125"),
         (f"time-share {HEADS} {BASE}", "150%"),  # as many steps of 3 ms in place of 2
+        (f"time-to {BASE} {HEADS}", "74%"),  # 5000 steps of 2 ms, 4500 of 3 ms
         (f"probability {HEADS} test", "13.5%"),  # exp(-2)
         (f"new-names {HEADS}", "10.5%"),
     ],
@@ -173,12 +174,18 @@ def test_figures_in_sentences(tmp_path, marker, text):
     assert fill(figures_project(tmp_path), marker) == text
 
 
+def test_the_time_to_a_loss_that_is_never_reached(tmp_path):
+    with pytest.raises(Failure, match="never comes as low"):
+        fill(figures_project(tmp_path), f"time-to {HEADS} {BASE}")
+
+
 def test_without_rows_there_are_dashes_and_words(project):
     assert project.cells("comparison", "2 heads")["test"] == "–"
     assert project.cells("losses", "2 heads")["change in test"] == "–"
     for marker in "effect", "mean", "each", "probability":
         assert fill(project, f"{marker} {HEADS} test <0") == "(not recorded)"
-    assert fill(project, f"time-share {HEADS} {BASE}") == "(not recorded)"
+    for marker in "time-share", "time-to":
+        assert fill(project, f"{marker} {HEADS} {BASE}") == "(not recorded)"
     assert fill(project, f"new-names {HEADS}") == "(not recorded)"
     assert "No run" in project.block("runs")
     assert project.block("samples") == ""

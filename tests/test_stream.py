@@ -72,6 +72,16 @@ def test_windows_cover_every_character_once(characters):
     assert inputs[targets != 0].tolist() == tokens[:-1].tolist()
 
 
+def test_random_windows_begin_anywhere():
+    tokens, generator = torch.arange(2, 52), torch.Generator().manual_seed(0)
+    rows = stream.random_windows(tokens, 8, 2000, generator)
+    assert rows.shape == (2000, 9)
+    assert (rows.diff(dim=1) == 1).all()
+    assert set(rows[:, 0].tolist()) == {*range(2, 52 - 8)}
+    (row,) = stream.random_windows(tokens, 80, 1, generator)
+    assert torch.equal(row, tokens), "a text shorter than a window is one"
+
+
 def load_text(file, block_size=16, **knobs):
     module = load(ROOT / LAST)
     return stream.load_text(module, file, block_size, module.Config(**knobs), "cpu")
@@ -110,6 +120,12 @@ def test_the_row_has_the_exact_loss_of_the_held_out_text(call, text, tmp_path):
         losses += [-chances[i, t].log().item() for i, t in enumerate(window[0, 1:])]
     assert float(row["loss"]) == pytest.approx(sum(losses) / len(losses), abs=1e-5)
     assert f"held-out loss {float(row['loss']):.4f} nats" in said
+    generator = torch.Generator().manual_seed(3)
+    windows = stream.random_windows(torch.tensor(tokens), 16, 20 * 8, generator)
+    with torch.no_grad():
+        chances = model(windows[:, :-1]).softmax(dim=-1)
+    estimate = -chances.gather(2, windows[:, 1:, None]).log().mean().item()
+    assert float(row["random_windows"]) == pytest.approx(estimate, abs=1e-5)
     assert int(row["characters"]) == len(losses) == len(HELD_OUT) - 1
     shown = [row[x] for x in ("script", "text", "block_size", "seed", "source")]
     assert shown == [LAST, "text.txt", "16", "3", module.source_hash()]
@@ -232,8 +248,10 @@ def test_report_shows_the_runs_on_a_text(call, text, tmp_path):
 
     first, second = project.block("texts").splitlines()[2:]
     losses = torch.tensor([float(one["loss"]), float(other["loss"])], dtype=torch.float64)
-    assert f"| 2 | {losses.mean():.4f}<br>±{losses.std():.4f} | 1.50 |" in first
-    assert f"| 1 | {float(deeper['loss']):.4f} | – |" in second
+    assert f"| 2 | {losses.mean():.4f}<br>±{losses.std():.4f} | " in first
+    assert first.endswith(" | 1.50 |")
+    exact, estimate = (float(deeper[x]) for x in ("loss", "random_windows"))
+    assert f"| 1 | {exact:.4f} | {estimate:.4f} | – |" in second
     assert first.startswith(f"| {LAST} on text.txt | {int(one['params']):,} | 16 | 4 |")
 
     rows[2]["source"] = "of an earlier state"

@@ -128,11 +128,11 @@ def text_table(evidence, folder):
                 block_size,
                 f"{settings['steps']:,}",
                 len(rows),
-                spread([row["loss"] for row in rows.values()]),
+                *(spread([row[x] for row in rows.values()]) for x in ("loss", "random_windows")),
                 published.get(key, NONE),
             ]
         )
-    header = "model,parameters,block,steps,seeds,held-out loss,published"
+    header = "model,parameters,block,steps,seeds,held-out loss,by random windows,published"
     return table(header.split(","), lines) if lines else "No run is recorded yet."
 
 

@@ -26,7 +26,7 @@ PUBLISHED_TEXTS = {"text_hash": str, "block_size": int, "n_layer": int, "n_embd"
 TEXTS = {  # written by stream.py
     **dict.fromkeys("script text text_hash".split(), str),
     **dict.fromkeys("block_size seed params characters".split(), int),
-    **dict.fromkeys("loss seconds".split(), loss),
+    **dict.fromkeys("loss random_windows seconds".split(), loss),
     **dict.fromkeys("device torch source".split(), str),
     "finished": moment,
     "settings": json_dict,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from harness.command import Failure
 from harness.effects import family, rebuilt
-from harness.evidence import counted, dissected, speeds
+from harness.evidence import counted, curve, dissected, speeds
 from harness.rows import key_of
 from harness.stats import effect, in_words, interval, signed
 
@@ -95,6 +95,28 @@ def time_share_figure(evidence, name, base):
     return Figure(f"{time / of:.0%}", time / of, time / of)
 
 
+def time_to_figure(evidence, name, other):
+    """time-to STEP STEP: its training time as a share of what the other takes to the same loss.
+
+    That is where the other's curve, the mean over its seeds, is first as low as this step's loss.
+    """
+    step, other = find(evidence, name), find(evidence, other)
+    measured, curves = speeds(evidence), [curve(other, s, evidence.results) for s in other.rows]
+    if not (step.rows and curves and all(curves) and {step.key, other.key} <= measured.keys()):
+        return NOT_RECORDED
+    goal = interval(step.values("test")).mean
+    reached = [
+        points[0]["step"]
+        for points in zip(*curves, strict=True)
+        if interval([point["test"] for point in points]).mean <= goal
+    ]
+    if not reached:
+        raise Failure(f"{other.key} never comes as low as {step.key}")
+    time = step.config.steps * measured[step.key]["ms_per_step"]
+    of = reached[0] * measured[other.key]["ms_per_step"]
+    return Figure(f"{time / of:.0%}", time / of, time / of)
+
+
 def probability_figure(evidence, name, loss):
     """probability STEP LOSS: the geometric mean of the probability of the right character."""
     step = find(evidence, name)
@@ -150,6 +172,7 @@ FIGURES = {
     "published": published_figure,
     "published-effect": published_effect_figure,
     "time-share": time_share_figure,
+    "time-to": time_to_figure,
     "probability": probability_figure,
     "new-names": new_names_figure,
     "counted": counted_figure,
