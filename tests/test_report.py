@@ -214,9 +214,9 @@ def test_candidates_of_the_tuning_are_grouped_and_the_best_comes_first(tmp_path)
     rows.append(rows[0] | {"test": 1.0, "finished": "2025-01-01T00:00:00Z"})  # run again since
     write_table(project.results / "tuning.csv", rows)
     best, other = project.block("tuning").split("\n")[2:]
-    assert best.startswith("| `--preset 64x4` b=2 | 160,000 | 2 |")
+    assert best.startswith("| `train-2.py --preset 64x4` b=2 | 160,000 | 2 |")
     assert "| 2.1250 |" in best
-    assert other.startswith("| `--preset 64x4` a=1 | 160,000 | 1 |")
+    assert other.startswith("| `train-2.py --preset 64x4` a=1 | 160,000 | 1 |")
     assert "| 2.5000 |" in other
     write_table(project.results / "tuning.csv", [project.make_row(LAST)])
     with pytest.raises(Failure, match="without --validate"):

@@ -137,22 +137,22 @@ def text_table(evidence, folder):
 
 
 def tuning(evidence, folder):
-    """The candidates for `fast` and `best`, by what they reach on held-out training names."""
+    """The candidates for `fast`, `best` and `modern`, by what they reach on held-out training names."""
     path = evidence.results / "tuning.csv"
     groups = {}
     for row in sorted(read_csv(path, RESULTS), key=lambda row: row["finished"]):
         if not row["settings"].get("validate"):
             raise Failure(f"{path} has a row without --validate: the test split is not for tuning")
         words = [w for w in row["overrides"].split() if not w.startswith(("eval_", "validate"))]
-        groups.setdefault((row["preset"], " ".join(words)), {})[row["seed"]] = row
+        groups.setdefault((key_of(row), " ".join(words)), {})[row["seed"]] = row
     lines = []
-    for (preset, words), rows in groups.items():
+    for (key, words), rows in groups.items():
         rows = list(rows.values())
         first = rows[0]
         seen = first["steps"] * first["settings"]["batch_size"]
         columns = ("train", "test", "test_from_2nd")
         figures = [mean([row[column] for row in rows]) for column in columns]
-        lines.append([f"`--preset {preset}` {words}", f"{seen:,}", len(rows), *figures])
+        lines.append([f"`{key}` {words}", f"{seen:,}", len(rows), *figures])
     lines.sort(key=lambda line: line[-1])
     header = ["settings", "names seen", "seeds", "train", "validation", "from 2nd"]
     return table(header, lines)

@@ -8,7 +8,7 @@ from harness.canvas import COLOURS, LOSS, picture
 from harness.effects import by_group, family
 from harness.stats import effect, interval, signed
 
-EDGE = 0.1  # effects beyond it are told in words, so that the others can be told apart
+EDGE = 0.12  # effects beyond it are told in words, so that the others can be told apart
 
 
 def draw_effect(axes, y, change, survives):
@@ -58,8 +58,11 @@ def all_effects(evidence):
             ylim=(y, -1),
         )
         axes.grid(axis="y", visible=False)
-        title = "What each idea changes: 95% intervals, full dots survive Holm's correction"
-        axes.figure.suptitle(title, x=0.02, ha="left", fontsize=13)
+        title = (
+            "What each idea changes, with 95% intervals: blue is better, red worse, grey may be\n"
+        )
+        title += "either. Full dots survive Holm's correction for so many comparisons."
+        axes.figure.suptitle(title, x=0.02, ha="left", fontsize=12)
 
     return picture(plot, 1.2 + 0.21 * lines)
 

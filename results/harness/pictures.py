@@ -96,7 +96,7 @@ def scaling(lines):
 
     def plot(axes):
         axes.set(
-            title="Test loss against training time, mean over the seeds",
+            title="Test loss against training time without evaluations, mean over the seeds",
             xlabel="training time (minutes)",
             ylabel=LOSS,
             xscale="log",
@@ -132,7 +132,7 @@ def by_position(lines, label, change):
     return picture(plot, 6.6, 2, sharex=True, height_ratios=(3, 2))
 
 
-def attention(weights, name, label):
+def attention(weights, name, model):
     """Who attends to whom. weights: {(layer, head, query, key): weight}; 0 is the boundary."""
     letters = ["·", *name]
     layers, heads = (max(at[axis] for at in weights) for axis in (0, 1))
@@ -153,8 +153,9 @@ def attention(weights, name, label):
                 axes.set_title(f"head {head + 1}", fontsize=11, loc="center")
             if head == 0:
                 axes.set_ylabel(f"layer {layer + 1}", fontsize=11)
-        title = f"Attention of the model {label} on {name}: rows look at columns, · is the boundary"
-        panels[0, 0].figure.suptitle(title, x=0.02, ha="left", fontsize=13)
+        title = f"Attention of {model}, on {name}: rows look at columns, · is the boundary.\n"
+        title += "White is a weight of 0, the darkest blue is 1."
+        panels[0, 0].figure.suptitle(title, x=0.02, ha="left", fontsize=12)
 
     return picture(plot, 2.15 * layers + 0.5, layers, heads, squeeze=False)
 
@@ -187,8 +188,8 @@ def dissections(evidence):
     if rows:
         axes = ("layer", "head", "query", "key")
         weights = {tuple(row[axis] for axis in axes): row["weight"] for row in rows}
-        label = evidence.steps[key_of(rows[0])].label
-        pictures["attention.png"] = attention(weights, rows[0]["name"], label)
+        model = f"{evidence.steps[key_of(rows[0])].label}, seed {rows[0]['seed']}"
+        pictures["attention.png"] = attention(weights, rows[0]["name"], model)
     return pictures
 
 
