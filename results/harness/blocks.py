@@ -137,7 +137,7 @@ def text_table(evidence, folder):
 
 
 def tuning(evidence, folder):
-    """The candidates for `fast`, `best` and `modern`, by what they reach on held-out training names."""
+    """The candidates for `fast`, `best` and `modern`, by their loss on the validation lines."""
     path = evidence.results / "tuning.csv"
     groups = {}
     for row in sorted(read_csv(path, RESULTS), key=lambda row: row["finished"]):
@@ -153,7 +153,7 @@ def tuning(evidence, folder):
         columns = ("train", "test", "test_from_2nd")
         figures = [mean([row[column] for row in rows]) for column in columns]
         lines.append([f"`{key}` {words}", f"{seen:,}", len(rows), *figures])
-    lines.sort(key=lambda line: line[-1])
+    lines.sort(key=lambda line: float(line[-1]))
     header = ["settings", "names seen", "seeds", "train", "validation", "from 2nd"]
     return table(header, lines)
 

@@ -4,7 +4,7 @@ import math
 
 from harness.evidence import speeds
 from harness.markdown import NONE, link, mean, parameters, table
-from harness.stats import effect, holm, in_words, interval, signed
+from harness.stats import effect, holm, in_words, interval, mean_in_words, signed
 
 
 def family(evidence):
@@ -68,7 +68,7 @@ def replication(evidence, folder):
         [
             step.label,
             f"{exact:.3f}",
-            f"{found.mean:.4f} ({found.low:.4f} to {found.high:.4f})",
+            mean_in_words(found),
             signed(found.mean - exact, 3),
             mean(step.values("test_from_2nd")),
         ]

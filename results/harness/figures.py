@@ -12,7 +12,7 @@ from harness.command import Failure
 from harness.effects import family, rebuilt
 from harness.evidence import counted, curve, dissected, speeds
 from harness.rows import key_of
-from harness.stats import effect, in_words, interval, signed
+from harness.stats import effect, in_words, interval, mean_in_words, signed
 
 
 @dataclass
@@ -61,9 +61,7 @@ def mean_figure(evidence, name, loss):
     found = interval(step.values(loss))
     if "-" in loss:  # a difference has a sign
         return Figure(in_words(found), found.low, found.high)
-    if math.isnan(found.half):
-        return Figure(f"{found.mean:.4f} (one seed)", found.mean, found.mean)
-    return Figure(f"{found.mean:.4f} ({found.low:.4f} to {found.high:.4f})", found.low, found.high)
+    return Figure(mean_in_words(found), found.low, found.high)
 
 
 def each_figure(evidence, name, loss):

@@ -94,6 +94,13 @@ def signed(value, digits=4):
     return f"{value:+.{digits}f}".replace("-", "−")
 
 
+def mean_in_words(found):
+    """2.0680 (2.0613 to 2.0747)."""
+    if math.isnan(found.half):
+        return f"{found.mean:.4f} (one seed)"
+    return f"{found.mean:.4f} ({found.low:.4f} to {found.high:.4f})"
+
+
 def in_words(change):
     """−0.1371 (−0.1444 to −0.1299); what may be zero is said to."""
     if math.isnan(change.half):
