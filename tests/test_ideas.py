@@ -281,6 +281,8 @@ def test_what_survives_holm_is_marked(project):
         scripts["weak"],
     }
     assert surviving == {scripts["sure"]}
+    words = [resolve(gather(project.root), f"holm {scripts[x]}")[0] for x in ("sure", "weak")]
+    assert words == ["survives Holm", "does not survive Holm"]
     lines = {line.split("]")[0]: line for line in project.block("ideas").splitlines()}
     assert lines["| [sure"].endswith(" | yes | – |")
     assert lines["| [weak"].endswith(" | no | – |")

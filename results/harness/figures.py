@@ -152,6 +152,15 @@ def family_figure(evidence, what):
     return Figure(str(number), number, number)
 
 
+def holm_figure(evidence, name):
+    """holm STEP: whether the idea's effect survives Holm's correction over all ideas."""
+    found, surviving = family(evidence)
+    key = find(evidence, name).key
+    if key not in found:
+        return NOT_RECORDED
+    return Figure("survives Holm" if key in surviving else "does not survive Holm")
+
+
 def rebuilt_figure(evidence):
     """rebuilt: how far at most a step of the chain, rebuilt, is from the published one."""
     wanted = {step.key for step in evidence.chain if step.published.get("rebuilt")}
@@ -175,6 +184,7 @@ FIGURES = {
     "new-names": new_names_figure,
     "counted": counted_figure,
     "family": family_figure,
+    "holm": holm_figure,
     "rebuilt": rebuilt_figure,
 }
 
