@@ -3,8 +3,8 @@
     python tests/test_recompute.py
 
 Nothing of results/ is imported: this is other code, made from what results/README.md says under
-"How it is measured". Each cell and figure is written out here and must be equal to the page's. Like
-there, means are numpy's, over seeds in order: what lies halfway between two digits is rounded alike.
+"How it is measured". What a cell or a sentence should say is written out and must be equal to what
+it says. Means are numpy's, over the seeds in order, as there: halfway is rounded alike.
 """
 
 import csv
@@ -14,9 +14,9 @@ import re
 import sys
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from hashlib import sha256
-from math import gamma, nan, pi, sqrt
+from math import gamma, isnan, nan, pi, sqrt
 from pathlib import Path
 
 import numpy as np
@@ -25,31 +25,37 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = ["README.md", "results/README.md"]
 NAMES = "0a30b5557f19"  # the hash of names.txt
 PLAIN, SIGNED = "{:.4f}", "{:+.4f}"
-PUBLISHED = {"train": "{:.2f}", "test": "{:.2f}", "exact": "{:.3f}"}
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(200)
 
 
-# --- The tables ---
+# --- The tables: what is not recorded is nan ---
 @dataclass
 class Step:
     """A script, preset or idea with its runs, or any other runs that have a row on a page."""
 
     key: str = ""  # train-2.py --preset 64x4
     label: str = ""
-    base: str = ""  # the key of what it builds on
+    builds_on: str = ""  # a key
     idea: bool = False
     rows: dict = field(default_factory=dict)  # {seed: row}
     above: str = ""  # the key of the row above it, in the table that is looked at
+
+    @property
+    def base(self):
+        return steps().get(self.builds_on, Step())
+
+    @property
+    def last(self):
+        """The row of the highest seed, for what all seeds have: settings, parameters."""
+        return [{}, *self.rows.values()][-1]
 
 
 @cache
 def read(name):
     """The rows of a table, oldest first, each with the key of its step and what made it."""
     path = ROOT / "results" / name
-    if not path.exists():
-        return []
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = sorted(csv.DictReader(file), key=lambda row: row.get("finished", ""))
+    lines = path.read_text("utf-8").split("\n") if path.exists() else []
+    rows = sorted(csv.DictReader(lines), key=lambda row: row.get("finished", ""))
     for row in rows:
         row["key"] = " --preset ".join(filter(None, [row.get("script"), row.get("preset")]))
         if "settings" in row:
@@ -71,37 +77,24 @@ def steps():
         text, idea = path.read_text("utf-8"), path.suffix == ".patch"
         key = f"train-2-{path.stem}.py" if idea else path.name
         label = re.search(r'^[+ ]?LABEL = "(.+)"$', text, re.M)[1]
-        base = re.search(r'^[+ ]?BUILDS_ON = "?(.+?)"?$', text, re.M)[1]
-        found[key] = Step(key, label, base, idea)
+        builds_on = re.search(r'^[+ ]?BUILDS_ON = "?(.+?)"?$', text, re.M)[1]
+        found[key] = Step(key, label, builds_on, idea)
         presets = r'^    "(\S+)": \{"label": "(.+?)", "builds_on": "(.+?)"'
-        for preset, label, base in re.findall(presets, text, re.M):
-            key = f"{path.name} --preset {preset}"
-            found[key] = Step(key, label, base)
+        for preset, *own in re.findall(presets, text, re.M):
+            found[f"{key} --preset {preset}"] = Step(f"{key} --preset {preset}", *own)
     rows = [row for row in read("results.csv") if row["data_hash"] == NAMES]
     rows = [row for row in rows if row["device"].startswith("cpu") and not row["overrides"]]
     newest = {row["key"]: row["fingerprint"] for row in rows}
     for row in rows:
-        key = row["key"]
-        if key not in found and row["script"] in found and found[row["script"]].idea:
-            found[key] = Step(key, key, row["builds_on"])  # an idea's preset is in no table
+        key, script = row["key"], found.get(row["script"], Step())
+        if script.idea and key not in found:  # its preset, which has no row in a table
+            same = script.builds_on.split(" --")[0] + key.removeprefix(script.key)
+            found[key] = Step(key, key, same if same in found else row["builds_on"])
         if key in found and row["fingerprint"] == newest[key]:
             found[key].rows[int(row["seed"])] = row
-    for key, step in found.items():
+    for step in found.values():
         step.rows = dict(sorted(step.rows.items()))
-        script, _, preset = key.partition(" --preset ")
-        same = f"{found[script].base.split(' --preset ')[0]} --preset {preset}"
-        if same in found:  # a preset that the script's base has as well
-            step.base = same
     return found
-
-
-def base_of(step):
-    return steps().get(step.base, Step())
-
-
-def last(step):
-    """The row of the highest seed, for what all seeds have: settings, parameters."""
-    return list(step.rows.values())[-1] if step.rows else {}
 
 
 def value(row, loss):
@@ -111,49 +104,63 @@ def value(row, loss):
 
 
 def values(step, loss="test"):
-    return [value(row, loss) for row in step.rows.values() if row[loss.partition("-")[0]]]
+    return [value(row, loss) for row in step.rows.values()]
 
 
 def changes(step, base=None, loss="test"):
     """Seed by seed, against another step or what it builds on."""
-    there = (base or base_of(step)).rows
+    there = (base or step.base).rows
     return [value(row, loss) - value(there[x], loss) for x, row in step.rows.items() if x in there]
 
 
 def at_rate(step, rate):
     """The step with its runs at a learning rate, which are evaluated on the validation lines."""
     rows = [row for row in read("learning-rates.csv") if row["key"] == step.key]
-    now = last(step) or (rows[-1] if rows else {})
-    own = now and {**now["knobs"], "learning_rate": rate, "validate": True}
+    now = step.last or [{}, *rows][-1]
+    own = now.get("knobs", {}) | {"learning_rate": float(rate), "validate": True}
     rows = [row for row in rows if (row["source"], row["knobs"]) == (now["source"], own)]
     return replace(step, rows={row["seed"]: row for row in rows})
 
 
 def changes_at(step, rate, base=None):
-    return changes(at_rate(step, rate), at_rate(base or base_of(step), rate))
+    return changes(at_rate(step, rate), at_rate(base or step.base, rate))
 
 
-def rows_now(name, step):
-    """The rows of another table that are of the step as it is now."""
+def column(name, step, head):
+    """A column of another table: of the rows that are of the step as it is now."""
+    now = step.last.get("fingerprint")
     rows = [row for row in read(name) if row["key"] == step.key]
-    return [row for row in rows if row["fingerprint"] == last(step).get("fingerprint")]
+    return [row[head] for row in rows if now in (None, row.get("fingerprint", now))]
 
 
-def number(name, step, column):
-    """Of the last of these rows; None where there is none, or where it is blank."""
-    found = [row[column] for row in rows_now(name, step)]
-    return float(found[-1]) if found and found[-1] else None
+def number(name, step, head):
+    return float(([nan] + column(name, step, head))[-1] or nan)
 
 
-def published(step, column):
-    found = [row[column] for row in read("published/chain.csv") if row["key"] == step.key]
-    return float(found[0]) if found and found[0] else None
+def published(step, head):
+    return number("published/chain.csv", step, head)
 
 
 def rebuilt(step):
-    """The losses of the idea that rebuilds the published step, from the 2nd letter on."""
-    found = [row for row in read("published/chain.csv") if row["key"] == step.key and row["exact"]]
-    return values(steps().get(found[0]["rebuilt"], Step()), "test_from_2nd") if found else []
+    """From the 2nd letter on, the losses of the idea that rebuilds a published step."""
+    key = "".join(column("published/chain.csv", step, "rebuilt"))
+    return values(steps().get(key, Step()), "test_from_2nd")
+
+
+def time(step, after=None):
+    """What the training takes, or its first steps."""
+    return float(after or step.last["steps"]) * number("speed.csv", step, "ms_per_step")
+
+
+def time_to(step, loss):
+    """What it takes to where the mean of its curves is first as low as that."""
+    name = step.key.removesuffix(".py").replace(".py --preset ", "@")
+    curves = [read(f"curves/{name}-seed{seed}.csv") for seed in step.rows]
+    if [value(curve[-1], "test") for curve in curves if curve] != values(step):
+        return nan  # a curve is missing or of another run
+    means = np.mean([[float(point["test"]) for point in curve] for curve in curves], axis=0)
+    reached = np.flatnonzero(means <= loss)
+    return time(step, curves[0][reached[0]]["step"]) if len(reached) else nan
 
 
 # --- The statistics ---
@@ -174,160 +181,59 @@ def quantile(df):
     return low
 
 
+def mean(found):
+    return np.mean(found) if len(found) else nan
+
+
 def interval(found):
-    """Mean, low and high; a single value has no interval."""
+    """From where to where; a single value has none."""
     if len(found) < 2:
-        return found[0], nan, nan
+        return nan, nan
     half = quantile(len(found) - 1) * np.std(found, ddof=1) / sqrt(len(found))
-    return np.mean(found), np.mean(found) - half, np.mean(found) + half
+    return mean(found) - half, mean(found) + half
 
 
 def may_be_zero(found):
-    _, low, high = interval(found)
+    low, high = interval(found)
     return bool(low <= 0 <= high)
-
-
-def p_value(found):
-    error = np.std(found, ddof=1) / sqrt(len(found))
-    t = abs(np.mean(found)) / max(error, 1e-9)
-    return outside(min(t, 1000), len(found) - 1)
 
 
 @cache
 def family():
     """The changes of all ideas with three seeds or more, and the ideas that survive Holm."""
-    found = {key: changes(step) for key, step in steps().items() if step.idea}
+    found = {step.key: changes(step) for step in steps().values() if step.idea}
     found = {key: seeds for key, seeds in found.items() if len(seeds) > 2}
-    surviving = set()
-    for tested, (p, key) in enumerate(sorted((p_value(x), key) for key, x in found.items())):
-        if p * (len(found) - tested) > 0.05:
+    p, surviving = {}, set()
+    for key, seeds in found.items():
+        error = max(np.std(seeds, ddof=1) / sqrt(len(seeds)), 1e-9)
+        p[key] = outside(min(abs(mean(seeds)) / error, 1000), len(seeds) - 1)
+    for tested, key in enumerate(sorted(p, key=p.get)):
+        if p[key] > 0.05 / (len(p) - tested):
             break
         surviving.add(key)
     return found, surviving
 
 
-# --- What cells and figures say; None where it is not recorded ---
+# --- What cells and sentences say; None is for what is not recorded ---
 def show(number, form=PLAIN):
-    return None if number is None else form.format(number).replace("-", "−")
-
-
-def mean(found, form=PLAIN):
-    return show(np.mean(found), form) if found else None
+    return None if isnan(number) else form.format(number).replace("-", "−")
 
 
 def spread(found):
-    return f"{mean(found)}<br>±{np.std(found, ddof=1):.4f}" if len(found) > 1 else mean(found)
+    deviation = f"<br>±{np.std(found, ddof=1):.4f}" if len(found) > 1 else ""
+    return show(mean(found)) and show(mean(found)) + deviation
 
 
 def in_words(found, form=SIGNED):
-    if not found:
-        return None
-    middle, low, high = (show(x, form) for x in interval(found))
+    low, high = (show(x, form) for x in interval(found))
     doubt = ", may be zero" if form == SIGNED and may_be_zero(found) else ""
-    return f"{middle} ({low} to {high}{doubt})" if len(found) > 1 else f"{middle} (one seed)"
+    range_ = f" ({low} to {high}{doubt})" if len(found) > 1 else " (one seed)"
+    return show(mean(found), form) and show(mean(found), form) + range_
 
 
 def change(step):
-    found = changes(step)
-    if not found:
-        return None
-    middle, low, high = (show(x, SIGNED) for x in interval(found))
-    lines = [middle, f"{low} to {high}"] if len(found) > 1 else [middle]
-    lines += ["*may be zero*"] if may_be_zero(found) else []
-    lines += [f"vs {base_of(step).label}"] if step.base != step.above else []
-    return "<br>".join(lines)
-
-
-def verdict(step):
-    found, surviving = family()
-    return "yes" if step.key in surviving else "no" if step.key in found else None
-
-
-def loss_at(step, rate):
-    lines = mean(values(at_rate(step, rate))), in_words(changes_at(step, rate))
-    return "<br>".join(filter(None, lines))
-
-
-def rate_of(step):
-    return last(step)["knobs"]["learning_rate"]
-
-
-def published_text(step):
-    row = {"n_layer": 1} | last(step)["knobs"] | last(step)
-    alike = "text_hash", "block_size", "n_layer", "n_embd"
-    found = [x for x in read("published/texts.csv") if all(x[y] == str(row[y]) for y in alike)]
-    return show(float(found[0]["loss"]), "{:.2f}") if found else None
-
-
-def away(step):
-    return np.mean(rebuilt(step)) - published(step, "exact") if rebuilt(step) else None
-
-
-def furthest():
-    """How far at most a step of the chain, rebuilt, is from the published one."""
-    rows = [row for row in read("published/chain.csv") if row["rebuilt"] and not row["preset"]]
-    found = [away(steps()[row["key"]]) for row in rows if row["key"] in steps()]
-    return None if None in found or not found else show(max(map(abs, found)), "{:.3f}")
-
-
-def share(part, whole, form):
-    return show(part / whole, form) if part and whole else None
-
-
-def time(step, after=None):
-    """What the training takes, or its first steps."""
-    cost = number("speed.csv", step, "ms_per_step")
-    return cost and cost * float(after or last(step)["steps"])
-
-
-def time_to(step, loss):
-    """What it takes to where the mean of its curves is first as low as that."""
-    name = step.key.removesuffix(".py").replace(".py --preset ", "@")
-    curves = [read(f"curves/{name}-seed{seed}.csv") for seed in step.rows]
-    if not curves or [curve[-1:] and value(curve[-1], "test") for curve in curves] != values(step):
-        return None  # a curve is missing or of another run
-    means = np.mean([[value(point, "test") for point in curve] for curve in curves], axis=0)
-    reached = np.flatnonzero(means <= loss)
-    return time(step, curves[0][reached[0]]["step"]) if len(reached) else None
-
-
-def published_effect(step, column):
-    ours, base = published(step, column), published(base_of(step), column)
-    form = PUBLISHED[column].replace(":", ":+")
-    return None if ours is None or base is None else show(ours - base, form)
-
-
-def new_names(step):
-    rows = rows_now("generated.csv", step)
-    new, names = (sum(int(row[column]) for row in rows) for column in ("new", "names"))
-    return share(new, names, "{:.1%}")
-
-
-def counted(model, loss):
-    return mean([value(row, loss) for row in read("ngram.csv") if row["model"] == model])
-
-
-def of_family(what):
-    found, surviving = family()
-    numbers = {"measured": len(found), "by-chance": 0.05 * len(found), "surviving": len(surviving)}
-    numbers["not-told-from-zero"] = sum(map(may_be_zero, found.values()))
-    return show(numbers[what], "{:.0f}")
-
-
-FIGURES = {  # by the kind of the marker, for the words that follow in it
-    "effect": lambda step, loss, base=None: in_words(changes(step, base, loss)),
-    "at-rate": lambda step, rate, base=None: in_words(changes_at(step, float(rate), base)),
-    "mean": lambda step, loss: in_words(values(step, loss), SIGNED if "-" in loss else PLAIN),
-    "each": lambda step, loss: ", ".join(show(x) for x in values(step, loss)),
-    "published": lambda step, column: show(published(step, column), PUBLISHED[column]),
-    "published-effect": published_effect,
-    "time-share": lambda step, of: share(time(step), time(of), "{:.0%}"),
-    "time-to": lambda step, of: share(time(step), time_to(of, np.mean(values(step))), "{:.0%}"),
-    "probability": lambda step, loss: mean([np.exp(-np.mean(values(step, loss)))], "{:.1%}"),
-    "new-names": new_names,
-    "counted": counted,
-    "family": of_family,
-    "rebuilt": furthest,
-}
-COLUMNS = {"train": "train", "test": "test", "validation": "test", "from 2nd": "test_from_2nd"}
-COLUMNS |= {"ours": "test_from_2nd", "unseen": "test_unseen"}
+    """The same in the lines of a cell, with what it is against if that is not the row above."""
+    lines = re.split(r" \(|, |\)", in_words(changes(step)) or "")[:-1]
+    lines = [line.replace("may be zero", "*may be zero*") for line in lines if line != "one seed"]
+    aside = [f"vs {step.base.label}"] if lines and step.builds_on != step.above else []
+    return "<br>".join(lines + aside)
