@@ -442,6 +442,7 @@ UNPAIRED = "no <!-- end -->", "no marker"  # of which only the page is told
 WRONG_MARKERS = {
     "a <!-- speed --><!-- end -->": "no block or figure 'speed'",
     f"<!-- mean {BASE} test --><!-- end -->": "a figure begins a line",
+    f"  <!-- mean {BASE} test --><!-- end --> in a list": "a figure begins a line",
     "a <!-- mean train-2-gone.py test --><!-- end -->": "train-2-gone.py",
     f"a <!-- mean {BASE} height --><!-- end -->": "height",
     f"a <!-- mean {BASE} --><!-- end -->": f"mean {BASE}",

@@ -31,7 +31,7 @@ def rebuild(page, evidence):
         if name in BLOCKS:
             body = f"\n\n{BLOCKS[name](evidence, page.parent)}\n\n"
         elif name in FIGURES:
-            if text[: match.start()].endswith("\n"):
+            if not text[: match.start()].rpartition("\n")[2].strip():
                 raise Failure(
                     f"{page}, line {line}: a figure begins a line, which ends a paragraph"
                 )
