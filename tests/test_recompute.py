@@ -3,8 +3,9 @@
     python tests/test_recompute.py
 
 Nothing of results/ is imported: this is other code, made from what results/README.md says under
-"How it is measured". What a cell or a sentence should say is written out and must be equal to what
-it says. Means are numpy's, over the seeds in order, as there: halfway is rounded alike.
+"How it is measured". For each cell, and each figure in a sentence, it has the numbers and words
+that must be there, as [-0.04262, -0.10256, 0.01731, "may be zero"]. Numbers are compared as exactly
+as they are printed; nan is for what is not recorded.
 """
 
 import csv
@@ -13,227 +14,326 @@ import json
 import re
 import sys
 from collections import Counter
-from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from hashlib import sha256
-from math import gamma, isnan, nan, pi, sqrt
+from math import nan, sqrt
 from pathlib import Path
 
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ["README.md", "results/README.md"]
+PAGES = ROOT / "README.md", ROOT / "results" / "README.md"
 NAMES = "0a30b5557f19"  # the hash of names.txt
-PLAIN, SIGNED = "{:.4f}", "{:+.4f}"
-NODES, WEIGHTS = np.polynomial.legendre.leggauss(200)
+SEEDS = range(100)  # no run has a higher one
+NUMBER = r"[−+]?\d+(?:,\d{3})*(?:\.\d+)?"
 
 
-# --- The tables: what is not recorded is nan ---
-@dataclass
-class Step:
-    """A script, preset or idea with its runs, or any other runs that have a row on a page."""
-
-    key: str = ""  # train-2.py --preset 64x4
-    label: str = ""
-    builds_on: str = ""  # a key
-    idea: bool = False
-    rows: dict = field(default_factory=dict)  # {seed: row}
-    above: str = ""  # the key of the row above it, in the table that is looked at
-
-    @property
-    def base(self):
-        return steps().get(self.builds_on, Step())
-
-    @property
-    def last(self):
-        """The row of the highest seed, for what all seeds have: settings, parameters."""
-        return [{}, *self.rows.values()][-1]
+# --- The steps and their runs ---
+IDEAS = {f"train-2-{path.stem}.py": path for path in ROOT.glob("results/ideas/*.patch")}
+LABELS, BASES = {}, {}  # by the key of a step, as train-2.py --preset 64x4
+for key, path in ({path.name: path for path in ROOT.glob("train-2*.py")} | IDEAS).items():
+    text = path.read_text("utf-8")
+    LABELS[key] = re.search(r'^\+?LABEL = "(.+)"$', text, re.M)[1]
+    BASES[key] = re.search(r'^[+ ]?BUILDS_ON = "?(.+?)"?$', text, re.M)[1]
+    presets = r'^    "(\S+)": \{"label": "(.+?)", "builds_on": "(.+?)"'
+    for preset, label, base in re.findall(presets, text, re.M):
+        LABELS[f"{key} --preset {preset}"] = label
+        BASES[f"{key} --preset {preset}"] = base
+KEYS = {label: key for key, label in LABELS.items()}
 
 
 @cache
-def read(name):
-    """The rows of a table, oldest first, each with the key of its step and what made it."""
-    path = ROOT / "results" / name
+def read(table):
+    """The rows, oldest first, each with the key of its step and the hash of what made it."""
+    path = ROOT / "results" / table
     lines = path.read_text("utf-8").split("\n") if path.exists() else []
     rows = sorted(csv.DictReader(lines), key=lambda row: row.get("finished", ""))
     for row in rows:
         row["key"] = " --preset ".join(filter(None, [row.get("script"), row.get("preset")]))
         if "settings" in row:
-            knobs = json.loads(row["settings"])
-            row["knobs"] = {x: knobs[x] for x in sorted(knobs) if x not in ("seed", "threads")}
-            made_by = f"{row['source']} {list(row['knobs'].items())}"
-            row["fingerprint"] = sha256(made_by.encode()).hexdigest()[:12]
+            row["knobs"] = json.loads(row["settings"])
+            made_by = sorted(x for x in row["knobs"].items() if x[0] not in ("seed", "threads"))
+            row["fingerprint"] = sha256(f"{row['source']} {made_by}".encode()).hexdigest()[:12]
     return rows
 
 
+REBUILT = {row["key"]: row["rebuilt"] for row in read("published/chain.csv")}
+
+
+def name_of(table, row):
+    """What runs that belong together are called here: the step, or what a page's table has."""
+    if table == "texts.csv":
+        return f"{row['script']} on {row['text']}, {int(row['params']):,} {row['block_size']}"
+    if table == "learning-rates.csv":
+        return f"{row['key']} at {row['knobs']['learning_rate']:g}"
+    if table == "tuning.csv":
+        return f"`{row['key']}` " + re.sub(r"\b(eval_|validate)\S+ ?", "", row["overrides"]).strip()
+    counts = row["data_hash"] == NAMES and row["device"].startswith("cpu") and not row["overrides"]
+    known = row["key"] in LABELS or row["script"] in IDEAS  # which may have presets
+    return row["key"] if counts and known else "what does not count"
+
+
 @cache
-def steps():
-    """All scripts, presets and ideas by their keys, with the rows that count: the newest of a seed.
-
-    What a script's source and defaults are now is taken from its newest row.
-    """
-    found = {}
-    for path in [*ROOT.glob("train-2*.py"), *ROOT.glob("results/ideas/*.patch")]:
-        text, idea = path.read_text("utf-8"), path.suffix == ".patch"
-        key = f"train-2-{path.stem}.py" if idea else path.name
-        label = re.search(r'^[+ ]?LABEL = "(.+)"$', text, re.M)[1]
-        builds_on = re.search(r'^[+ ]?BUILDS_ON = "?(.+?)"?$', text, re.M)[1]
-        found[key] = Step(key, label, builds_on, idea)
-        presets = r'^    "(\S+)": \{"label": "(.+?)", "builds_on": "(.+?)"'
-        for preset, *own in re.findall(presets, text, re.M):
-            found[f"{key} --preset {preset}"] = Step(f"{key} --preset {preset}", *own)
-    rows = [row for row in read("results.csv") if row["data_hash"] == NAMES]
-    rows = [row for row in rows if row["device"].startswith("cpu") and not row["overrides"]]
-    newest = {row["key"]: row["fingerprint"] for row in rows}
-    for row in rows:
-        key, script = row["key"], found.get(row["script"], Step())
-        if script.idea and key not in found:  # its preset, which has no row in a table
-            same = script.builds_on.split(" --")[0] + key.removeprefix(script.key)
-            found[key] = Step(key, key, same if same in found else row["builds_on"])
-        if key in found and row["fingerprint"] == newest[key]:
-            found[key].rows[int(row["seed"])] = row
-    for step in found.values():
-        step.rows = dict(sorted(step.rows.items()))
-    return found
+def runs():
+    """{name: {seed: row}}, the newest of each seed, if made as the newest of all its seeds was."""
+    found, sources, settings = {}, {}, {}
+    for table in ("results.csv", "learning-rates.csv", "texts.csv", "tuning.csv"):
+        for row in reversed(read(table)):
+            name, source, made_by = name_of(table, row), row["source"], row["fingerprint"]
+            script = re.split(" at | on ", name)[0]
+            as_now = source == sources.setdefault(script, source)
+            as_now = as_now and made_by == settings.setdefault(name, made_by)
+            if as_now or table == "tuning.csv":  # a log, of earlier versions too
+                found.setdefault(name, {}).setdefault(int(row["seed"]), row)
+    return found | {f"counting, context {row['context']}": {0: row} for row in read("ngram.csv")}
 
 
-def value(row, loss):
-    """A column, or the difference of two, as in test-train."""
-    first, _, second = loss.partition("-")
-    return float(row[first]) - float(row[second]) if second else float(row[first])
+def values(name, loss="test"):
+    """A column, or the difference of two as in test-train, by seed; nan where there is no run."""
+    first, *second = loss.split("-")
+    rows = runs().get(name, {})
+    found = np.array([float(rows[seed][first]) if seed in rows else nan for seed in SEEDS])
+    return found - values(name, second[0]) if second else found
 
 
-def values(step, loss="test"):
-    return [value(row, loss) for row in step.rows.values()]
+def base_of(key):
+    """What a step builds on; the preset of an idea, on that preset; at a rate, at that rate."""
+    script, preset, rate = re.fullmatch(r"(.*?)( --preset \S+)?( at \S+)?", key).groups("")
+    return (BASES.get(script + preset) or BASES.get(script, "") + preset) + rate
 
 
-def changes(step, base=None, loss="test"):
-    """Seed by seed, against another step or what it builds on."""
-    there = (base or step.base).rows
-    return [value(row, loss) - value(there[x], loss) for x, row in step.rows.items() if x in there]
+def changes(key, loss="test", of=None):
+    return values(key, loss) - values(of or base_of(key), loss)
 
 
-def at_rate(step, rate):
-    """The step with its runs at a learning rate, which are evaluated on the validation lines."""
-    rows = [row for row in read("learning-rates.csv") if row["key"] == step.key]
-    now = step.last or [{}, *rows][-1]
-    own = now.get("knobs", {}) | {"learning_rate": float(rate), "validate": True}
-    rows = [row for row in rows if (row["source"], row["knobs"]) == (now["source"], own)]
-    return replace(step, rows={row["seed"]: row for row in rows})
+def last(name, column):
+    """A column or knob of the highest seed, for what all seeds have."""
+    row = max(runs().get(name, {-1: {}}).items())[1]
+    return row.get(column, row.get("knobs", {}).get(column, nan))
 
 
-def changes_at(step, rate, base=None):
-    return changes(at_rate(step, rate), at_rate(base or step.base, rate))
+def noted(key, column, table="published/chain.csv"):
+    """The sum of a column of another table, of the rows that are of the step as it is now."""
+    now = last(key, "fingerprint")
+    rows = [row for row in read(table) if row["key"] == key]
+    found = [row[column] for row in rows if now in (nan, row.get("fingerprint", now))]
+    return sum(float(x or nan) for x in found) if found else nan
 
 
-def column(name, step, head):
-    """A column of another table: of the rows that are of the step as it is now."""
-    now = step.last.get("fingerprint")
-    rows = [row for row in read(name) if row["key"] == step.key]
-    return [row[head] for row in rows if now in (None, row.get("fingerprint", now))]
+def rebuilt(key):
+    """From the 2nd letter on, the idea that rebuilds a published step."""
+    return values(REBUILT.get(key), "test_from_2nd")
 
 
-def number(name, step, head):
-    return float(([nan] + column(name, step, head))[-1] or nan)
+def away(key):
+    return estimate(rebuilt(key))[0] - noted(key, "exact")
 
 
-def published(step, head):
-    return number("published/chain.csv", step, head)
+def time(key, loss=None):
+    """The training time, or that to where the mean of the curves is first as low as a loss."""
+    steps = last(key, "steps")
+    if loss is not None:
+        name = key.removesuffix(".py").replace(".py --preset ", "@")
+        curves = [read(f"curves/{name}-seed{seed}.csv") for seed in runs().get(key, ())]
+        if not curves or not all(curves):
+            return nan
+        means = np.mean([[float(row["test"]) for row in curve] for curve in curves], axis=0)
+        steps = curves[0][np.flatnonzero(means <= loss)[0]]["step"]
+    return float(steps) * noted(key, "ms_per_step", "speed.csv")
 
 
-def rebuilt(step):
-    """From the 2nd letter on, the losses of the idea that rebuilds a published step."""
-    key = "".join(column("published/chain.csv", step, "rebuilt"))
-    return values(steps().get(key, Step()), "test_from_2nd")
-
-
-def time(step, after=None):
-    """What the training takes, or its first steps."""
-    return float(after or step.last["steps"]) * number("speed.csv", step, "ms_per_step")
-
-
-def time_to(step, loss):
-    """What it takes to where the mean of its curves is first as low as that."""
-    name = step.key.removesuffix(".py").replace(".py --preset ", "@")
-    curves = [read(f"curves/{name}-seed{seed}.csv") for seed in step.rows]
-    if [value(curve[-1], "test") for curve in curves if curve] != values(step):
-        return nan  # a curve is missing or of another run
-    means = np.mean([[float(point["test"]) for point in curve] for curve in curves], axis=0)
-    reached = np.flatnonzero(means <= loss)
-    return time(step, curves[0][reached[0]]["step"]) if len(reached) else nan
+def size(part, key):
+    """A row of the table of parameters; the embedding, q, k and v have no biases."""
+    n, heads, layers = (float(last(key, x)) for x in ("n_embd", "n_head", "n_layer"))
+    sizes = {"n_embd": n, "heads": heads, "head_size": n / heads, "layers": layers}
+    sizes |= {"token embedding": 28 * n, "lm_head": 28 * n + 28, "LayerNorm": layers * 4 * n}
+    sizes |= {"attention": layers * (4 * n * n + n), "MLP": layers * (8 * n * n + 5 * n)}
+    return sizes.get(part, float(last(key, "params")))
 
 
 # --- The statistics ---
-def outside(t, df):
-    """The share of Student's distribution further from zero than t: its density, integrated."""
-    x = t / 2 * (1 + NODES)
-    scale = 2 * gamma((df + 1) / 2) / gamma(df / 2) / sqrt(df * pi)
-    return 1 - scale * t / 2 * float(WEIGHTS @ (1 + x * x / df) ** (-(df + 1) / 2))
-
-
 @cache
-def quantile(df):
-    """The t that leaves 5% outside, by bisection."""
-    low, high = 0.0, 20.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if outside(middle, df) > 0.05 else (low, middle)
-    return low
+def student(df):
+    """Distances from zero, and which share of Student's distribution is nearer."""
+    t = np.sinh(np.linspace(0, 25, 1_000_001))
+    density = (1 + t * t / df) ** (-(df + 1) / 2)
+    nearer = np.cumsum(np.diff(t) * (density[1:] + density[:-1]))
+    return t, np.concatenate([[0], nearer]) / nearer[-1]
 
 
-def mean(found):
-    return np.mean(found) if len(found) else nan
-
-
-def interval(found):
-    """From where to where; a single value has none."""
+def estimate(found):
+    """Mean, standard deviation, interval and p-value; a single value has but a mean."""
+    found = found[np.isfinite(found)]
     if len(found) < 2:
-        return nan, nan
-    half = quantile(len(found) - 1) * np.std(found, ddof=1) / sqrt(len(found))
-    return mean(found) - half, mean(found) + half
+        return [*found, nan][:1] + [nan] * 4
+    mean, deviation = np.mean(found), np.std(found, ddof=1)
+    error = deviation / sqrt(len(found))
+    t, nearer = student(len(found) - 1)
+    half = np.interp(0.95, nearer, t) * error
+    p = 1 - np.interp(abs(mean) / max(error, 1e-9), t, nearer)
+    return [mean, deviation, mean - half, mean + half, p]
 
 
-def may_be_zero(found):
-    low, high = interval(found)
-    return bool(low <= 0 <= high)
+def in_words(found, alone="one seed"):
+    mean, _, low, high, _ = estimate(found)
+    words = [alone] if np.isfinite(found).sum() == 1 else []
+    return [mean, low, high, *words] + (["may be zero"] if low <= 0 <= high else [])
 
 
 @cache
 def family():
-    """The changes of all ideas with three seeds or more, and the ideas that survive Holm."""
-    found = {step.key: changes(step) for step in steps().values() if step.idea}
-    found = {key: seeds for key, seeds in found.items() if len(seeds) > 2}
-    p, surviving = {}, set()
-    for key, seeds in found.items():
-        error = max(np.std(seeds, ddof=1) / sqrt(len(seeds)), 1e-9)
-        p[key] = outside(min(abs(mean(seeds)) / error, 1000), len(seeds) - 1)
-    for tested, key in enumerate(sorted(p, key=p.get)):
-        if p[key] > 0.05 / (len(p) - tested):
-            break
-        surviving.add(key)
-    return found, surviving
+    """Of all ideas with three seeds or more, {key: changes} and {key: does it survive Holm}."""
+    found = {key: changes(key) for key in IDEAS if np.isfinite(changes(key)).sum() > 2}
+    order = sorted(found, key=lambda key: estimate(found[key])[-1])
+    fails = [estimate(found[key])[-1] > 0.05 / (len(order) - i) for i, key in enumerate(order)]
+    return found, {key: "no" if any(fails[: i + 1]) else "yes" for i, key in enumerate(order)}
 
 
-# --- What cells and sentences say; None is for what is not recorded ---
-def show(number, form=PLAIN):
-    return None if isnan(number) else form.format(number).replace("-", "−")
+# --- What must be in sentences, by the kind of the marker, and in cells, by what is above them ---
+HOLM = {"yes": "survives Holm", "no": "does not survive Holm"}
+FIGURES = {
+    "effect": lambda x, loss, of=None: in_words(changes(x, loss, of)),
+    "at-rate": lambda x, at, of="": in_words(changes(f"{x} at {at}", of=of and f"{of} at {at}")),
+    "mean": lambda x, loss: in_words(values(x, loss)),
+    "each": lambda x, loss: list(values(x, loss)),
+    "published": noted,
+    "published-effect": lambda x, column: noted(x, column) - noted(base_of(x), column),
+    "time-share": lambda x, of: time(x) / time(of),
+    "time-to": lambda x, of: time(x) / time(of, estimate(values(x))[0]),
+    "probability": lambda x, loss: np.exp(-estimate(values(x, loss))[0]),
+    "new-names": lambda x: noted(x, "new", "generated.csv") / noted(x, "names", "generated.csv"),
+    "counted": lambda x, loss: [float(row[loss]) for row in read("ngram.csv") if row["model"] == x],
+    "family": lambda what: {
+        "measured": len(family()[0]),
+        "by-chance": 0.05 * len(family()[0]),
+        "surviving": list(family()[1].values()).count("yes"),
+        "not-told-from-zero": sum("may be zero" in in_words(x) for x in family()[0].values()),
+    }[what],
+    "holm": lambda x: HOLM.get(family()[1].get(x), nan),
+    "rebuilt": lambda: np.max([abs(away(x)) for x in REBUILT if REBUILT[x] and " " not in x]),
+}
+CELLS = {
+    "parameters": lambda x: float(last(x, "params")),
+    "seeds": lambda x: nan if x.startswith("counting") else len(runs().get(x, {})),
+    "published": lambda x: noted(x, "test"),
+    "its exact": lambda x: noted(x, "exact"),
+    "change in test": lambda x: in_words(changes(x), alone=""),
+    "over names": lambda x: noted(x, "error", "over-names.csv"),
+    "cost of a step": lambda x: noted(x, "ratio", "speed.csv"),
+    "names seen": lambda x: float(last(x, "steps")) * last(x, "batch_size"),
+    "published, exact": lambda x: noted(x, "exact"),
+    "rebuilt": lambda x: in_words(rebuilt(x)),
+    "rebuilt against published": away,
+    "builds on": lambda x: LABELS.get(base_of(x), "a known step"),
+    "ideas: change in test": lambda x: in_words(changes(x)),
+    "survives Holm": lambda x: family()[1].get(x, nan),
+    "learning rate": lambda x: last(x, "learning_rate"),
+    "change at the same rate": lambda x: estimate(changes(x))[:1],
+    "block": lambda x: float(last(x, "block_size")),
+    "steps": lambda x: last(x, "steps"),
+    "held-out loss": lambda x: estimate(values(x, "loss"))[:2],
+    "by random windows": lambda x: estimate(values(x, "random_windows"))[:2],
+    "texts: published": lambda x: [
+        float(row["loss"])
+        for row in read("published/texts.csv")
+        if all(row[y] == str(last(x, y)) for y in ("text_hash", "block_size", "n_layer", "n_embd"))
+    ],
+    "architecture": lambda x: size(*x.split(" of ")),
+    "rates": lambda x: estimate(values(x))[:1] + in_words(changes(x)),
+}
+LOSSES = {"train": "train", "test": "test", "validation": "test", "from 2nd": "test_from_2nd"}
+for head, loss in (LOSSES | {"ours": "test_from_2nd", "unseen": "test_unseen"}).items():
+    CELLS[head] = lambda x, loss=loss: estimate(values(x, loss))[:1]
+    CELLS[f"losses: {head}"] = lambda x, loss=loss: estimate(values(x, loss))[:2]
+TABLES = "comparison losses ideas replication rates tried tuning texts architecture".split()
 
 
-def spread(found):
-    deviation = f"<br>±{np.std(found, ddof=1):.4f}" if len(found) > 1 else ""
-    return show(mean(found)) and show(mean(found)) + deviation
+# --- The comparison ---
+def table(kind, text):
+    """(where, what the page has, what must be there) for every cell of the tables in a text."""
+    for lines in re.findall(r"(?:^\|.*\n)+", text, re.M):
+        heads, _, *rows = (line[2:-2].split(" | ") for line in lines.splitlines())
+        for first, *cells in rows:
+            label = re.sub(r"^\[|\]\(.*|\*", "", first)
+            key = KEYS.get(label, label)
+            against = f"<br>vs {LABELS.get(base_of(key))}"
+            for head, cell in zip(heads[1:], cells, strict=True):
+                names = {"tried": f"{key} at {cells[0]}", "texts": f"{key}, {' '.join(cells[:2])}"}
+                names |= {"rates": f"{key} at {head}", "architecture": f"{key} of {head[1:-1]}"}
+                known = [x for x in (f"{kind}: {head}", head, kind) if x in CELLS]
+                must = CELLS[known[0]](names.get(kind, key)) if known else "a known column"
+                yield f", {first}, {head}", cell.removesuffix(against), must
 
 
-def in_words(found, form=SIGNED):
-    low, high = (show(x, form) for x in interval(found))
-    doubt = ", may be zero" if form == SIGNED and may_be_zero(found) else ""
-    range_ = f" ({low} to {high}{doubt})" if len(found) > 1 else " (one seed)"
-    return show(mean(found), form) and show(mean(found), form) + range_
+def checks(marker, text):
+    """The same for all that stands in a marker."""
+    kind, *words = marker.split()
+    if kind in FIGURES:
+        words = [x.replace("@", " --preset ") for x in words if not re.match("zero|[<>]", x)]
+        yield "", text, FIGURES[kind](*words)
+    elif kind == "runs":
+        steps = [name for name in runs() if re.fullmatch(r"[^ `]+\.py( --preset \S+)?", name)]
+        yield "", text.split(" runs:")[0].strip(), sum(len(runs()[x]) for x in steps)
+    elif kind == "chain":
+        for block in text.split("<summary><b>")[1:]:
+            label = html.unescape(block.split("</b>")[0])
+            key = KEYS.get(label, label)
+            for effect in re.findall(r"^Change in test (against .*)\.$", block, re.M):
+                against = f"against {LABELS.get(base_of(key))}:"
+                yield f", {label}", effect, [against, *in_words(changes(key))]
+    elif kind in TABLES:
+        yield from table(kind, text)
+    elif kind != "samples":
+        yield "", kind, "a known kind of marker"
 
 
-def change(step):
-    """The same in the lines of a cell, with what it is against if that is not the row above."""
-    lines = re.split(r" \(|, |\)", in_words(changes(step)) or "")[:-1]
-    lines = [line.replace("may be zero", "*may be zero*") for line in lines if line != "one seed"]
-    aside = [f"vs {step.base.label}"] if lines and step.builds_on != step.above else []
-    return "<br>".join(lines + aside)
+def agree(text, must):
+    """Whether a text has these words and numbers and no others, the numbers as it rounds them."""
+    if not must:
+        return text in ("–", "(not recorded)", "not run yet")
+    for word in [x for x in must if isinstance(x, str)]:
+        if word not in text:
+            return False
+        text = text.replace(word, "", 1)
+    numbers = [x for x in must if not isinstance(x, str)]
+    printed = re.findall(NUMBER, text)
+    if len(printed) != len(numbers) or re.sub(f"{NUMBER}|<br>| to |[ ,±%()*]", "", text):
+        return False
+    scale = 100 if "%" in text else 1
+    found = [float(x.replace(",", "").replace("−", "-")) for x in printed]
+    units = [0.1 ** len(x.partition(".")[2]) for x in printed]
+    return bool(np.all(np.abs(found - np.multiply(numbers, scale)) < np.multiply(units, 0.500001)))
+
+
+def recompute(edit=lambda text: text):
+    """{kind of marker: how many numbers were compared}, and a line for all that is wrong."""
+    counts, wrong = Counter(), []
+    for page in PAGES:
+        text = edit(page.read_text("utf-8"))
+        for match in re.finditer(r"<!-- ([^\n]*?) -->(.*?)<!-- end -->", text, re.DOTALL):
+            place = f"{page}, line {text.count(chr(10), 0, match.start()) + 1}, {match[1]}"
+            for where, found, must in checks(match[1], match[2]):
+                must = [x for x in (must if isinstance(must, list) else [must]) if x == x]  # no nan
+                counts[match[1].split()[0]] += sum(not isinstance(x, str) for x in must)
+                if not agree(found, must):
+                    should = " ".join(map(str, must)) or "not recorded"
+                    wrong.append(f"{place}{where}: it is {found}, and should be {should}")
+    return counts, wrong
+
+
+def test_every_figure_is_what_the_tables_give():
+    _, wrong = recompute()
+    assert not wrong, "\n".join(wrong)
+
+
+def test_another_digit_is_reported():
+    """On each page in the first figure of a sentence, and in the first cell that has one."""
+    for figure in (r"(?<= -->)\d", r"(?<= \| )\d"):
+        _, wrong = recompute(partial(re.sub, figure, "9", count=1))
+        assert len(set(wrong) - set(recompute()[1])) == len(PAGES)
+
+
+if __name__ == "__main__":
+    counts, wrong = recompute()
+    print(f"{sum(counts.values())} numbers compared:", dict(counts))
+    sys.exit("\n".join(wrong) or None)
