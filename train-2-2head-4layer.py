@@ -35,7 +35,6 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 # --- Configuration ---
-# LABEL, BUILDS_ON and CHANGES are for the tables and tests: skip them at first.
 LABEL = "4 layers"
 BUILDS_ON = "train-2-2head.py"
 CHANGES = ("Model",)  # sections, besides this one, that differ from BUILDS_ON
@@ -163,7 +162,6 @@ def draw_batches(data, config):
 
 
 # --- Model ---
-# (B, T, n_embd) is: B names in a batch, T positions in each, n_embd numbers for each position.
 class Attention(nn.Module):
     """n_head heads of causal self-attention: (B, T, n_embd) -> (B, T, n_embd). Vaswani et al. 2017.
 
@@ -518,7 +516,6 @@ def print_results(losses, names, data):
 
 def main(argv=None):
     """Train this model and record the run."""
-    # What the command line asks for.
     options, config, overrides = parse(argv)
     if not options.no_record:
         check_table(options.results_dir / "results.csv", COLUMNS)
@@ -526,7 +523,6 @@ def main(argv=None):
     torch.set_num_threads(config.threads)
     torch.autograd.set_detect_anomaly(options.debug)
 
-    # The data, the model and the batches. All chance in them comes from the seed.
     data = load_data(options.data, config, device, save=not options.no_record)
     torch.manual_seed(config.seed)
     model = Transformer(config, len(data.chars) + 2, data.max_len).to(device)
@@ -538,8 +534,7 @@ def main(argv=None):
     if data.hash != NAMES_SHA256[:12]:
         print(f"note: {data.name} is not makemore's names.txt: no part of the comparison")
 
-    # Training, from one evaluation to the next. The state is what a checkpoint holds.
-    state = {"run": described, "step": 0, "seconds": 0.0, "curve": []}
+    state = {"run": described, "step": 0, "seconds": 0.0, "curve": []}  # what a checkpoint holds
     checkpoint = options.results_dir / "checkpoints" / f"{name}.pt"
     if options.resume:
         load_checkpoint(checkpoint, state, model, optimizer)
@@ -549,7 +544,6 @@ def main(argv=None):
         if not options.no_record:
             save_checkpoint(checkpoint, state, model, optimizer)
 
-    # The final losses, ten names, and the row in the table.
     losses = final_losses(model, data)
     names = generate(model, data, 10, torch.Generator().manual_seed(config.seed))
     if not options.no_record:

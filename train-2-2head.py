@@ -35,7 +35,6 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 # --- Configuration ---
-# LABEL, BUILDS_ON and CHANGES are for the tables and tests: skip them at first.
 LABEL = "2 heads"
 BUILDS_ON = "train-2-baseline.py"
 CHANGES = ("Model",)  # sections, besides this one, that differ from BUILDS_ON
@@ -162,7 +161,6 @@ def draw_batches(data, config):
 
 
 # --- Model ---
-# (B, T, n_embd) is: B names in a batch, T positions in each, n_embd numbers for each position.
 class Attention(nn.Module):
     """n_head heads of causal self-attention: (B, T, n_embd) -> (B, T, n_embd). Vaswani et al. 2017.
 
@@ -177,8 +175,7 @@ class Attention(nn.Module):
         self.n_head = config.n_head
         self.qkv = nn.Linear(config.n_embd, 3 * config.n_embd, bias=False)
         self.proj = nn.Linear(config.n_embd, config.n_embd)
-        # Added to the scores: minus infinity where the key comes after the query, or else 0.
-        # So no position gathers from later ones, which are what it has to predict.
+        # Added to the scores: minus infinity, so a weight of 0, where the key is after the query.
         mask = torch.full((max_len, max_len), -math.inf).triu(1)
         self.register_buffer("mask", mask, persistent=False)
 
@@ -188,7 +185,7 @@ class Attention(nn.Module):
         q, k, v = qkv.chunk(3, dim=1)  # (B, n_head, T, head_size) each
         # Scores grow with head_size; divided by its root, they do not give one key all the weight.
         scores = q @ k.transpose(-2, -1) / math.sqrt(k.size(-1))  # (B, n_head, T, T)
-        scores = scores + self.mask[:T, :T]  # softmax makes minus infinity a weight of 0
+        scores = scores + self.mask[:T, :T]  # no position gathers from later ones
         weights = scores.softmax(dim=-1)  # (B, n_head, T, T), every row adds up to 1
         x = weights @ v  # (B, n_head, T, head_size)
         return self.proj(x.transpose(1, 2).reshape(B, T, C))  # heads side by side, C = n_embd
@@ -511,7 +508,6 @@ def print_results(losses, names, data):
 
 def main(argv=None):
     """Train this model and record the run."""
-    # What the command line asks for.
     options, config, overrides = parse(argv)
     if not options.no_record:
         check_table(options.results_dir / "results.csv", COLUMNS)
@@ -519,7 +515,6 @@ def main(argv=None):
     torch.set_num_threads(config.threads)
     torch.autograd.set_detect_anomaly(options.debug)
 
-    # The data, the model and the batches. All chance in them comes from the seed.
     data = load_data(options.data, config, device, save=not options.no_record)
     torch.manual_seed(config.seed)
     model = Transformer(config, len(data.chars) + 2, data.max_len).to(device)
@@ -531,8 +526,7 @@ def main(argv=None):
     if data.hash != NAMES_SHA256[:12]:
         print(f"note: {data.name} is not makemore's names.txt: no part of the comparison")
 
-    # Training, from one evaluation to the next. The state is what a checkpoint holds.
-    state = {"run": described, "step": 0, "seconds": 0.0, "curve": []}
+    state = {"run": described, "step": 0, "seconds": 0.0, "curve": []}  # what a checkpoint holds
     checkpoint = options.results_dir / "checkpoints" / f"{name}.pt"
     if options.resume:
         load_checkpoint(checkpoint, state, model, optimizer)
@@ -542,7 +536,6 @@ def main(argv=None):
         if not options.no_record:
             save_checkpoint(checkpoint, state, model, optimizer)
 
-    # The final losses, ten names, and the row in the table.
     losses = final_losses(model, data)
     names = generate(model, data, 10, torch.Generator().manual_seed(config.seed))
     if not options.no_record:

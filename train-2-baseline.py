@@ -1,12 +1,9 @@
 """baseline: one attention head between an embedding and a linear layer.
 
-A small language model: from a list of names it learns to invent new ones. Characters are numbered,
-and a name begins and ends with one more number, the boundary: these are its tokens. At each token
-the model scores every token that could come next. The scores are called logits.
-
-An embedding turns tokens into vectors. Attention lets every position gather what it needs from
-itself and the positions before it, and from none after it (it is causal). What does the gathering
-is a head; here there is one. A linear layer, lm_head, turns what was gathered into the logits.
+A small language model: from a list of names it learns to invent new ones. At each character it
+scores every token that could come next, a character or the end: these scores are the logits. An
+embedding turns tokens into vectors. One head of attention lets every position gather what it needs
+from itself and the positions before it. A linear layer, lm_head, turns that into the logits.
 
 Run it:        python train-2-baseline.py
 What is next:  diff train-2-baseline.py train-2-2head.py
@@ -38,7 +35,6 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 # --- Configuration ---
-# LABEL, BUILDS_ON and CHANGES are for the tables and tests: skip them at first.
 LABEL = "baseline"
 BUILDS_ON = None
 CHANGES = ()  # sections, besides this one, that differ from BUILDS_ON
@@ -165,7 +161,6 @@ def draw_batches(data, config):
 
 
 # --- Model ---
-# (B, T, n_embd) is: B names in a batch, T positions in each, n_embd numbers for each position.
 class Attention(nn.Module):
     """One head of causal self-attention: (B, T, n_embd) -> (B, T, head_size). Vaswani et al. 2017.
 
@@ -176,8 +171,7 @@ class Attention(nn.Module):
     def __init__(self, config, max_len):
         super().__init__()
         self.qkv = nn.Linear(config.n_embd, 3 * config.head_size, bias=False)
-        # Added to the scores: minus infinity where the key comes after the query, or else 0.
-        # So no position gathers from later ones, which are what it has to predict.
+        # Added to the scores: minus infinity, so a weight of 0, where the key is after the query.
         mask = torch.full((max_len, max_len), -math.inf).triu(1)
         self.register_buffer("mask", mask, persistent=False)
 
@@ -186,7 +180,7 @@ class Attention(nn.Module):
         q, k, v = self.qkv(x).chunk(3, dim=-1)  # (B, T, head_size) each
         # Scores grow with head_size; divided by its root, they do not give one key all the weight.
         scores = q @ k.transpose(-2, -1) / math.sqrt(k.size(-1))  # (B, T, T): query row, key column
-        scores = scores + self.mask[:T, :T]  # softmax makes minus infinity a weight of 0
+        scores = scores + self.mask[:T, :T]  # no position gathers from later ones
         weights = scores.softmax(dim=-1)  # (B, T, T), every row adds up to 1
         return weights @ v  # (B, T, head_size)
 
@@ -508,7 +502,6 @@ def print_results(losses, names, data):
 
 def main(argv=None):
     """Train this model and record the run."""
-    # What the command line asks for.
     options, config, overrides = parse(argv)
     if not options.no_record:
         check_table(options.results_dir / "results.csv", COLUMNS)
@@ -516,7 +509,6 @@ def main(argv=None):
     torch.set_num_threads(config.threads)
     torch.autograd.set_detect_anomaly(options.debug)
 
-    # The data, the model and the batches. All chance in them comes from the seed.
     data = load_data(options.data, config, device, save=not options.no_record)
     torch.manual_seed(config.seed)
     model = Transformer(config, len(data.chars) + 2, data.max_len).to(device)
@@ -528,8 +520,7 @@ def main(argv=None):
     if data.hash != NAMES_SHA256[:12]:
         print(f"note: {data.name} is not makemore's names.txt: no part of the comparison")
 
-    # Training, from one evaluation to the next. The state is what a checkpoint holds.
-    state = {"run": described, "step": 0, "seconds": 0.0, "curve": []}
+    state = {"run": described, "step": 0, "seconds": 0.0, "curve": []}  # what a checkpoint holds
     checkpoint = options.results_dir / "checkpoints" / f"{name}.pt"
     if options.resume:
         load_checkpoint(checkpoint, state, model, optimizer)
@@ -539,7 +530,6 @@ def main(argv=None):
         if not options.no_record:
             save_checkpoint(checkpoint, state, model, optimizer)
 
-    # The final losses, ten names, and the row in the table.
     losses = final_losses(model, data)
     names = generate(model, data, 10, torch.Generator().manual_seed(config.seed))
     if not options.no_record:
