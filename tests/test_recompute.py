@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = ROOT / "README.md", ROOT / "results" / "README.md"
 NAMES = "0a30b5557f19"  # the hash of names.txt
 SEEDS = range(100)  # no run has a higher one
+NO_CHOICE = "seed", "threads", "validate", "eval_interval"  # of a candidate
 NUMBER = r"[−+]?\d+(?:,\d{3})*(?:\.\d+)?"
 
 
@@ -67,7 +68,12 @@ def name_of(table, row):
     if table == "learning-rates.csv":
         return f"{row['key']} at {row['knobs']['learning_rate']:g}"
     if table == "tuning.csv":
-        return f"`{row['key']}` " + re.sub(r"\b(eval_|validate)\S+ ?", "", row["overrides"]).strip()
+        wide = [x["knobs"] for x in read("results.csv") if x["key"] == "train-2.py --preset 64x4"][
+            -1
+        ]
+        knobs = {x: row["knobs"][x] for x in sorted(row["knobs"]) if x not in NO_CHOICE}
+        own = (f"{x}={value}" for x, value in knobs.items() if value != wide.get(x, value))
+        return f"`{row['script']}` {' '.join(own)}"
     counts = row["data_hash"] == NAMES and row["device"].startswith("cpu") and not row["overrides"]
     known = row["key"] in LABELS or row["script"] in IDEAS  # which may have presets
     return row["key"] if counts and known else "what does not count"

@@ -206,17 +206,18 @@ def test_blocks_of_the_last_step(tmp_path):
 def test_candidates_of_the_tuning_are_grouped_and_the_best_comes_first(tmp_path):
     project = Project(tmp_path / "project", CHAIN)
 
-    def candidate(seed, test, words):
-        more = {"overrides": f"eval_interval=9 {words} validate=True", "source": "old"}
-        return project.make_row(f"{LAST} --preset 64x4", seed, test, {"validate": True}, **more)
+    def candidate(seed, test, **knobs):
+        knobs |= {"validate": True, "eval_interval": 9}
+        return project.make_row(f"{LAST} --preset fast", seed, test, knobs, source="old")
 
-    rows = [candidate(0, 2.5, "a=1"), candidate(0, 2.0, "b=2"), candidate(1, 2.25, "b=2")]
+    rows = [candidate(0, 2.5, dropout=0.5), candidate(0, 2.0), candidate(1, 2.25)]
     rows.append(rows[0] | {"test": 1.0, "finished": "2025-01-01T00:00:00Z"})  # run again since
     write_table(project.results / "tuning.csv", rows)
     best, other = project.block("tuning").split("\n")[2:]
-    assert best.startswith("| `train-2.py --preset 64x4` b=2 | 160,000 | 2 |")
+    recipe = "grad_clip=1.0 learning_rate=0.004 lr_decay_to=0.0 steps=4000 warmup_steps=200"
+    assert best.startswith(f"| `train-2.py` {recipe} | 128,000 | 2 |"), "the preset's knobs"
     assert "| 2.1250 |" in best
-    assert other.startswith("| `train-2.py --preset 64x4` a=1 | 160,000 | 1 |")
+    assert other.startswith(f"| `train-2.py` dropout=0.5 {recipe} | 128,000 | 1 |")
     assert "| 2.5000 |" in other
     write_table(project.results / "tuning.csv", [project.make_row(LAST)])
     with pytest.raises(Failure, match="without --validate"):

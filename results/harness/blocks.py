@@ -3,6 +3,7 @@
 import difflib
 import html
 import re
+from dataclasses import asdict
 
 from harness import effects
 from harness.command import Failure
@@ -139,20 +140,25 @@ def text_table(evidence, folder):
 def tuning(evidence, folder):
     """The candidates for `fast`, `best` and `modern`, by their loss on the validation lines."""
     path = evidence.results / "tuning.csv"
+    usual = asdict(evidence.steps["train-2.py --preset 64x4"].config)
+    for knob in "seed", "threads", "eval_interval", "validate":
+        del usual[knob]
     groups = {}
     for row in sorted(read_csv(path, RESULTS), key=lambda row: row["finished"]):
-        if not row["settings"].get("validate"):
+        settings = row["settings"]
+        if not settings.get("validate"):
             raise Failure(f"{path} has a row without --validate: the test split is not for tuning")
-        words = [w for w in row["overrides"].split() if not w.startswith(("eval_", "validate"))]
-        groups.setdefault((key_of(row), " ".join(words)), {})[row["seed"]] = row
+        other = sorted(x for x in usual.keys() & settings.keys() if settings[x] != usual[x])
+        words = " ".join(f"{knob}={settings[knob]}" for knob in other)
+        groups.setdefault((row["script"], words), {})[row["seed"]] = row
     lines = []
-    for (key, words), rows in groups.items():
+    for (script, words), rows in groups.items():
         rows = list(rows.values())
         first = rows[0]
         seen = first["steps"] * first["settings"]["batch_size"]
         columns = ("train", "test", "test_from_2nd")
         figures = [mean([row[column] for row in rows]) for column in columns]
-        lines.append([f"`{key}` {words}", f"{seen:,}", len(rows), *figures])
+        lines.append([f"`{script}` {words}", f"{seen:,}", len(rows), *figures])
     lines.sort(key=lambda line: float(line[-1]))
     header = ["settings", "names seen", "seeds", "train", "validation", "from 2nd"]
     return table(header, lines)
