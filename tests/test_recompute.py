@@ -68,9 +68,8 @@ def name_of(table, row):
     if table == "learning-rates.csv":
         return f"{row['key']} at {row['knobs']['learning_rate']:g}"
     if table == "tuning.csv":
-        wide = [x["knobs"] for x in read("results.csv") if x["key"] == "train-2.py --preset 64x4"][
-            -1
-        ]
+        rows = reversed(read("results.csv"))
+        wide = next(x["knobs"] for x in rows if x["key"] == "train-2.py --preset 64x4")
         knobs = {x: row["knobs"][x] for x in sorted(row["knobs"]) if x not in NO_CHOICE}
         own = (f"{x}={value}" for x, value in knobs.items() if value != wide.get(x, value))
         return f"`{row['script']}` {' '.join(own)}"
