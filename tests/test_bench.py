@@ -42,10 +42,10 @@ def test_the_figures_are_kept_a_row_a_step(project, capsys):
     assert row["ms_per_step"] == pytest.approx(float(said[1]), abs=0.006)
     assert row["ratio"] == pytest.approx(float(said[2]), abs=0.006)
     assert base["ratio"] is None
-    assert project.cells("losses", "2 heads")["cost of a step"] == f"{row['ratio']:.2f}"
-    assert project.cells("losses", "baseline")["cost of a step"] == "–"
+    assert project.cells("losses", "2 heads")["cost of a training step"] == f"{row['ratio']:.2f}"
+    assert project.cells("losses", "baseline")["cost of a training step"] == "–"
     edit(project.root / HEADS, "steps: int = knob(4,", "steps: int = knob(5,")
-    assert project.cells("losses", "2 heads")["cost of a step"] == "–"
+    assert project.cells("losses", "2 heads")["cost of a training step"] == "–"
 
 
 def test_medians_of_turns_that_alternate(monkeypatch):

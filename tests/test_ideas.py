@@ -288,6 +288,18 @@ def test_what_survives_holm_is_marked(project):
     assert lines["| [weak"].endswith(" | no | – |")
 
 
+def test_what_ideas_together_change_beyond_their_sum(project):
+    script = {name: add_idea(project, name) for name in ("one", "other", "both")}
+    for seed, losses in enumerate([(2, 1.9, 1.8, 1.75), (2.5, 2.4, 2.25, 2)]):
+        for key, test in zip([LAST, *script.values()], losses, strict=True):
+            project.add_row(key, seed, test)
+    marker = f"beyond {script['both']} test {script['one']} {script['other']}"
+    found, _ = resolve(gather(project.root), marker)  # +0.05 and -0.15
+    assert found.startswith("−0.0500 (")
+    project.add_row(script["both"], 2, 9)  # a seed that the others lack
+    assert resolve(gather(project.root), marker)[0] == found
+
+
 def test_runs_at_other_rates_have_a_table_of_their_own(project, capsys):
     words = ["--rates", "1e-3,0.5", HEADS]
     reproduce.main(words, project.root)

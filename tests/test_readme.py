@@ -80,7 +80,7 @@ def command_lines():
         text = by_hand(page)
         code = "".join(FENCE.findall(text)).replace("\\\n", " ").splitlines()
         for line in [*code, *re.findall(r"`([^`]+)`", FENCE.sub("", text))]:
-            words = line.split()
+            words = line.replace('"', "").split()
             words = [word for word in words if not re.fullmatch(r"(.*/)?python3?|uv|run", word)]
             if words and re.fullmatch(r"(results/)?[\w-]+\.py", words[0]):
                 found.append(words)

@@ -198,6 +198,9 @@ def family():
 HOLM = {"yes": "survives Holm", "no": "does not survive Holm"}
 FIGURES = {
     "effect": lambda x, loss, of=None: in_words(changes(x, loss, of)),
+    "beyond": lambda x, loss, *parts: in_words(
+        changes(x, loss) - sum(changes(part, loss) for part in parts)
+    ),
     "at-rate": lambda x, at, of="": in_words(changes(f"{x} at {at}", of=of and f"{of} at {at}")),
     "mean": lambda x, loss: in_words(values(x, loss)),
     "each": lambda x, loss: list(values(x, loss)),
@@ -224,7 +227,7 @@ CELLS = {
     "its exact": lambda x: noted(x, "exact"),
     "change in test": lambda x: in_words(changes(x), alone=""),
     "over names": lambda x: noted(x, "error", "over-names.csv"),
-    "cost of a step": lambda x: noted(x, "ratio", "speed.csv"),
+    "cost of a training step": lambda x: noted(x, "ratio", "speed.csv"),
     "names seen": lambda x: float(last(x, "steps")) * last(x, "batch_size"),
     "published, exact": lambda x: noted(x, "exact"),
     "rebuilt": lambda x: in_words(rebuilt(x)),

@@ -71,7 +71,7 @@ def losses(evidence, folder):
         figures = [f"{row[column]:.4f}" for column in columns]
         rows.append([f"*{label}*", NONE, *figures, *[NONE] * 5])
     header = "step,seeds,train,test,from 2nd,unseen,published,its exact,change in test,over names"
-    return table([*header.split(","), "cost of a step"], rows)
+    return table([*header.split(","), "cost of a training step"], rows)
 
 
 def diff(old, new):

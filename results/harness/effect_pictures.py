@@ -53,15 +53,13 @@ def all_effects(evidence):
         axes.set_yticks(places, labels)
         axes.tick_params(axis="y", length=0)
         axes.set(
-            xlabel="change in test loss (nats per character); to the left is better",
+            xlabel="change in test loss (nats per character)",
             xlim=(-EDGE, EDGE),
             ylim=(y, -1),
         )
         axes.grid(axis="y", visible=False)
-        title = (
-            "What each idea changes, with 95% intervals: blue is better, red worse, grey may be\n"
-        )
-        title += "either. Full dots survive Holm's correction for so many comparisons."
+        title = "What each idea changes against what it builds on, with 95% intervals: blue is\n"
+        title += "better, red worse, grey may be either. Full dots survive Holm's correction."
         axes.figure.suptitle(title, x=0.02, ha="left", fontsize=12)
 
     return picture(plot, 1.2 + 0.21 * lines)

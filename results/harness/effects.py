@@ -47,8 +47,9 @@ def ideas(evidence, folder):
                     NONE if cost is None else f"{cost:.2f}",
                 ]
             )
-        header = "idea,builds on,parameters,seeds,test,change in test,survives Holm,cost of a step"
-        parts.append(f"### {group.capitalize()}\n\n{table(header.split(','), rows)}")
+        header = "idea,builds on,parameters,seeds,test,change in test,survives Holm".split(",")
+        found_here = table([*header, "cost of a training step"], rows)
+        parts.append(f"### {group.capitalize()}\n\n{found_here}")
     return "\n\n".join(parts) or "No idea is there yet."
 
 

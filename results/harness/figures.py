@@ -12,7 +12,7 @@ from harness.command import Failure
 from harness.effects import family, rebuilt
 from harness.evidence import counted, curve, dissected, speeds
 from harness.rows import key_of
-from harness.stats import effect, in_words, interval, mean_in_words, signed
+from harness.stats import changes, effect, in_words, interval, mean_in_words, signed
 
 
 @dataclass
@@ -42,6 +42,17 @@ def effect_figure(evidence, name, loss, base=None):
     base = find(evidence, base) if base else evidence.steps[step.builds_on]
     change = effect(step, base, loss)
     return Figure(in_words(change), change.low, change.high) if change else NOT_RECORDED
+
+
+def beyond_figure(evidence, name, loss, *parts):
+    """beyond STEP LOSS STEP...: what the step changes less what the others change, added up."""
+    steps = [find(evidence, x) for x in (name, *parts)]
+    whole, *parts = (changes(x, evidence.steps[x.builds_on], loss) for x in steps)
+    seeds = sorted(whole.keys() & set.intersection(*(part.keys() & whole.keys() for part in parts)))
+    if not seeds:
+        return NOT_RECORDED
+    change = interval([whole[seed] - sum(part[seed] for part in parts) for seed in seeds])
+    return Figure(in_words(change), change.low, change.high)
 
 
 def at_rate_figure(evidence, name, rate, base=None):
@@ -173,6 +184,7 @@ def rebuilt_figure(evidence):
 
 FIGURES = {
     "effect": effect_figure,
+    "beyond": beyond_figure,
     "at-rate": at_rate_figure,
     "mean": mean_figure,
     "each": each_figure,

@@ -43,7 +43,7 @@ def loss_curves(lines, references):
         ranked = sorted(last, key=last.get)
         places = dict(zip(ranked, apart([last[x] for x in ranked], 0.047 * room), strict=True))
         for i, (label, (steps, losses)) in enumerate(lines.items()):
-            style = {"color": COLOURS[i % 8], "linestyle": "-" if i < 8 else "--"}
+            style = {"color": COLOURS[i % 8], "linestyle": "--" if i % 2 else "-"}  # some overlap
             band(axes, steps, losses, **style)
             lead = [steps[-1], 1.035 * end], [last[label], places[label]]  # from line to label
             axes.plot(*lead, linewidth=0.9, clip_on=False, **style)
@@ -80,7 +80,7 @@ def comparison(steps, references):
                 axes.errorbar(mean.mean, y, xerr=half, label=label, **bar)
         axes.set_yticks(range(len(steps)), [step.label for step in steps])
         axes.set(
-            title="Final test loss of every step, first letter left out",
+            title="Final test loss of every step, from the 2nd letter on",
             xlabel="test loss from the 2nd letter on (nats per character)",
             ylim=(len(steps) - 0.4, -0.6),
         )
@@ -139,11 +139,12 @@ def attention(weights, name, model):
 
     def plot(panels):
         for layer, head in np.ndindex(layers, heads):
-            square = np.zeros((len(letters), len(letters)))
+            square = np.where(np.tri(len(letters)), 0, np.nan)  # what comes later is out of sight
             for (of_layer, of_head, query, key), weight in weights.items():
                 if (of_layer, of_head) == (layer + 1, head + 1):
                     square[query, key] = weight
             axes = panels[layer, head]
+            axes.set_facecolor("#eeeeee")
             axes.imshow(square, cmap="Blues", vmin=0, vmax=1)
             axes.set_xticks(range(len(letters)), letters)
             axes.set_yticks(range(len(letters)), letters)
@@ -154,7 +155,7 @@ def attention(weights, name, model):
             if head == 0:
                 axes.set_ylabel(f"layer {layer + 1}", fontsize=11)
         title = f"Attention of {model}, on {name}: rows look at columns, · is the boundary.\n"
-        title += "White is a weight of 0, the darkest blue is 1."
+        title += "White is a weight of 0, the darkest blue is 1, grey is out of sight."
         panels[0, 0].figure.suptitle(title, x=0.02, ha="left", fontsize=12)
 
     return picture(plot, 2.15 * layers + 0.5, layers, heads, squeeze=False)

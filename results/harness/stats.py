@@ -80,13 +80,16 @@ def interval(values):
     return Interval(float(np.mean(values)), float(half), n)
 
 
-def effect(step: Step, base: Step, figure="test"):
-    """How a figure changes from one step to another, paired by seed; None if no seed has both."""
+def changes(step: Step, base: Step, figure="test"):
+    """How a figure changes from one step to another, {seed: change}."""
     seeds = sorted(step.rows.keys() & base.rows.keys())
-    if not seeds:
-        return None
-    changes = [value_of(step.rows[s], figure) - value_of(base.rows[s], figure) for s in seeds]
-    return interval(changes)
+    return {s: value_of(step.rows[s], figure) - value_of(base.rows[s], figure) for s in seeds}
+
+
+def effect(step: Step, base: Step, figure="test"):
+    """The interval of the change from one step to another; None if no seed has both."""
+    found = changes(step, base, figure)
+    return interval([*found.values()]) if found else None
 
 
 def signed(value, digits=4):
