@@ -290,7 +290,7 @@ def learning_rate(step, config):
 
 
 def make_optimizer(model, config):
-    """AdamW (Loshchilov and Hutter 2019): a parameter's step is scaled by its past gradients."""
+    """AdamW (Loshchilov and Hutter 2019): mean gradients, each divided by its usual size."""
     return torch.optim.AdamW(model.parameters(), weight_decay=config.weight_decay, fused=True)
 
 

@@ -183,7 +183,7 @@ class Attention(nn.Module):
         B, T, C = x.shape
         qkv = self.qkv(x).view(B, T, 3 * self.n_head, -1).transpose(1, 2)  # (B, 3 n_head, T, ...)
         q, k, v = qkv.chunk(3, dim=1)  # (B, n_head, T, head_size) each
-        # Scores grow with head_size; divided by its root, they do not give one key all the weight.
+        # Scores grow with head_size. Divided by its root, they begin with some weight for every key.
         scores = q @ k.transpose(-2, -1) / math.sqrt(k.size(-1))  # (B, n_head, T, T)
         scores = scores + self.mask[:T, :T]  # no position gathers from later ones
         weights = scores.softmax(dim=-1)  # (B, n_head, T, T), every row adds up to 1
@@ -242,7 +242,7 @@ def learning_rate(step, config):
 
 
 def make_optimizer(model, config):
-    """AdamW (Loshchilov and Hutter 2019): a parameter's step is scaled by its past gradients."""
+    """AdamW (Loshchilov and Hutter 2019): mean gradients, each divided by its usual size."""
     return torch.optim.AdamW(model.parameters(), weight_decay=config.weight_decay, fused=True)
 
 
