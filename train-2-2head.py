@@ -183,7 +183,7 @@ class Attention(nn.Module):
         B, T, C = x.shape
         qkv = self.qkv(x).view(B, T, 3 * self.n_head, -1).transpose(1, 2)  # (B, 3 n_head, T, ...)
         q, k, v = qkv.chunk(3, dim=1)  # (B, n_head, T, head_size) each
-        # Scores grow with head_size. Divided by its root, they begin with some weight for every key.
+        # Scores grow with head_size. Divided by its root, they begin with weight for every key.
         scores = q @ k.transpose(-2, -1) / math.sqrt(k.size(-1))  # (B, n_head, T, T)
         scores = scores + self.mask[:T, :T]  # no position gathers from later ones
         weights = scores.softmax(dim=-1)  # (B, n_head, T, T), every row adds up to 1

@@ -178,7 +178,7 @@ class Attention(nn.Module):
     def forward(self, x):
         T = x.size(1)  # B names of T positions each
         q, k, v = self.qkv(x).chunk(3, dim=-1)  # (B, T, head_size) each
-        # Scores grow with head_size. Divided by its root, they begin with some weight for every key.
+        # Scores grow with head_size. Divided by its root, they begin with weight for every key.
         scores = q @ k.transpose(-2, -1) / math.sqrt(k.size(-1))  # (B, T, T): query row, key column
         scores = scores + self.mask[:T, :T]  # no position gathers from later ones
         weights = scores.softmax(dim=-1)  # (B, T, T), every row adds up to 1
