@@ -496,7 +496,8 @@ def test_every_marker_of_the_real_pages_can_be_filled(tmp_path, recorded):
     evidence = gather(project.root)
     rebuilt = "".join(rebuild(page, evidence)[1] for page in pages(project.root))
     lacking = set(re.findall(r"<!-- (\S+)[^>]* -->\(not recorded\)", rebuilt))
-    assert lacking == {"new-names", "counted"} or not recorded
+    of_other_files = {"new-names", "counted", "time-to", "at-rate"}
+    assert lacking <= of_other_files or not recorded
     assert {f"<!-- {block} -->" in rebuilt for block in blocks.BLOCKS} == {True}
 
 
