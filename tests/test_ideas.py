@@ -466,3 +466,27 @@ def test_figures_of_the_family(project):
     evidence = gather(project.root)
     words = "measured", "by-chance", "surviving", "not-told-from-zero"
     assert [resolve(evidence, f"family {word}")[0] for word in words] == ["2", "0", "1", "1"]
+
+
+def test_effects_at_two_sizes(project):
+    """Of five: one told at both sizes, one turned, one at 64x4 only, one lost, one not run."""
+    noise, wide = [0.1, -0.1, 0.05], f"{LAST} --preset 64x4"
+    told, turned = [0.5, 0.5001, 0.5002], [-0.5, -0.5001, -0.5002]
+    changes = {"kept": (told, told), "turns": (told, turned), "news": (noise, told)}
+    changes |= {"lost": (told, noise), "small": (told, None)}
+    for seed in range(3):
+        project.add_row(LAST, seed, 2.0)
+        project.add_row(wide, seed, 2.0)
+    for name, (here, there) in changes.items():
+        script = add_idea(project, name)
+        for seed in range(3):
+            project.add_row(script, seed, 2.0 + here[seed])
+            if there:
+                project.add_row(f"{script} --preset 64x4", seed, 2.0 + there[seed])
+    evidence = gather(project.root)
+    words = "measured", "told", "same-side", "kept", "turned", "new"
+    figures = [resolve(evidence, f"transfer {word}")[0] for word in words]
+    assert figures == ["4", "3", "2", "1", "1", "1"]
+    lines = project.block("transfer").splitlines()[2:]
+    assert {line[3:].split("]")[0] for line in lines} == {"news", "kept", "turns", "lost"}
+    assert lines[0].endswith("| +0.5001 (+0.4999 to +0.5003) |")

@@ -194,6 +194,13 @@ def family():
     return found, {key: "no" if any(fails[: i + 1]) else "yes" for i, key in enumerate(order)}
 
 
+def at_two_sizes():
+    """(its mean, whether it is told from zero) twice: at the defaults, and through 64x4."""
+    pairs = [(found, changes(f"{key} --preset 64x4")) for key, found in family()[0].items()]
+    pairs = [pair for pair in pairs if np.isfinite(pair[1]).sum() > 2]
+    return [[(in_words(x)[0], len(in_words(x)) == 3) for x in pair] for pair in pairs]
+
+
 # --- What must be in sentences, by the kind of the marker, and in cells, by what is above them ---
 HOLM = {"yes": "survives Holm", "no": "does not survive Holm"}
 FIGURES = {
@@ -217,6 +224,17 @@ FIGURES = {
         "surviving": list(family()[1].values()).count("yes"),
         "not-told-from-zero": sum("may be zero" in in_words(x) for x in family()[0].values()),
     }[what],
+    "transfer": lambda what: sum(
+        {
+            "measured": True,
+            "told": here,
+            "same-side": here and a * b > 0,
+            "kept": here and there and a * b > 0,
+            "turned": here and there and a * b < 0,
+            "new": there and not here,
+        }[what]
+        for (a, here), (b, there) in at_two_sizes()
+    ),
     "holm": lambda x: HOLM.get(family()[1].get(x), nan),
     "rebuilt": lambda: np.max([abs(away(x)) for x in REBUILT if REBUILT[x] and " " not in x]),
 }
@@ -224,7 +242,6 @@ CELLS = {
     "parameters": lambda x: float(last(x, "params")),
     "seeds": lambda x: nan if x.startswith("counting") else len(runs().get(x, {})),
     "published": lambda x: noted(x, "test"),
-    "its exact": lambda x: noted(x, "exact"),
     "change in test": lambda x: in_words(changes(x), alone=""),
     "over names": lambda x: noted(x, "error", "over-names.csv"),
     "cost of a training step": lambda x: noted(x, "ratio", "speed.csv"),
@@ -234,6 +251,8 @@ CELLS = {
     "rebuilt against published": away,
     "builds on": lambda x: LABELS.get(base_of(x), "a known step"),
     "ideas: change in test": lambda x: in_words(changes(x)),
+    "transfer: change in test": lambda x: in_words(changes(x)),
+    "change at 64x4": lambda x: in_words(changes(f"{x} --preset 64x4")),
     "survives Holm": lambda x: family()[1].get(x, nan),
     "learning rate": lambda x: last(x, "learning_rate"),
     "change at the same rate": lambda x: estimate(changes(x))[:1],
@@ -253,7 +272,8 @@ LOSSES = {"train": "train", "test": "test", "validation": "test", "from 2nd": "t
 for head, loss in (LOSSES | {"ours": "test_from_2nd", "unseen": "test_unseen"}).items():
     CELLS[head] = lambda x, loss=loss: estimate(values(x, loss))[:1]
     CELLS[f"losses: {head}"] = lambda x, loss=loss: estimate(values(x, loss))[:2]
-TABLES = "comparison losses ideas replication rates tried tuning texts architecture".split()
+TABLES = ["comparison", "losses", "ideas", "transfer", "replication", "rates", "tried", "tuning"]
+TABLES += ["texts", "architecture"]
 
 
 # --- The comparison ---

@@ -70,8 +70,9 @@ def losses(evidence, folder):
     for label, row in counted(evidence).items():
         figures = [f"{row[column]:.4f}" for column in columns]
         rows.append([f"*{label}*", NONE, *figures, *[NONE] * 5])
-    header = "step,seeds,train,test,from 2nd,unseen,published,its exact,change in test,over names"
-    return table([*header.split(","), "cost of a training step"], rows)
+    header = ["step", "seeds", "train", "test", "from 2nd", "unseen", "published"]
+    header += ["published, exact", "change in test", "over names", "cost of a training step"]
+    return table(header, rows)
 
 
 def diff(old, new):
@@ -216,6 +217,7 @@ BLOCKS = {
     "texts": text_table,
     "tuning": tuning,
     "ideas": effects.ideas,
+    "transfer": effects.transfer,
     "replication": effects.replication,
     "rates": effects.rates,
     "tried": effects.tried,

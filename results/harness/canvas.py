@@ -52,8 +52,8 @@ def apart(heights, gap):
     return places
 
 
-def band(axes, x, runs, **style):
-    """The mean of the runs, (runs, points), and the range that they span."""
-    axes.plot(x, runs.mean(axis=0), **style)
+def band(axes, x, seeds, **style):
+    """Mean and range of the values that the seeds have at every x: as many lists as there are x."""
+    axes.plot(x, [np.mean(values) for values in seeds], **style)
     fill = {"color": style["color"], "alpha": 0.2, "linewidth": 0}
-    axes.fill_between(x, runs.min(axis=0), runs.max(axis=0), **fill)
+    axes.fill_between(x, [*map(min, seeds)], [*map(max, seeds)], **fill)

@@ -4,9 +4,9 @@ import math
 
 import matplotlib.ticker
 
-from harness.canvas import COLOURS, LOSS, picture
-from harness.effects import by_group, family
-from harness.stats import effect, interval, signed
+from harness.canvas import COLOURS, LOSS, band, picture
+from harness.effects import at_two_sizes, by_group, family
+from harness.stats import signed
 
 EDGE = 0.12  # effects beyond it are told in words, so that the others can be told apart
 
@@ -59,22 +59,22 @@ def all_effects(evidence):
         )
         axes.grid(axis="y", visible=False)
         title = "What each idea changes against what it builds on, with 95% intervals: blue is\n"
-        title += "better, red worse, grey may be either. Full dots survive Holm's correction."
+        title += "better, orange worse, grey may be either. Full dots survive Holm's correction."
         axes.figure.suptitle(title, x=0.02, ha="left", fontsize=12)
 
     return picture(plot, 1.2 + 0.21 * lines)
 
 
 def transfer(pairs):
-    """Effects at two sizes against each other, {label: (interval, interval at 64x4)}."""
+    """Effects at two sizes against each other, [(step, interval, interval at 64x4)]."""
 
     def plot(axes):
-        for label, (small, wide) in pairs.items():
+        for step, small, wide in pairs:
             bars = {"xerr": small.half, "yerr": wide.half, "lw": 0.8}
             axes.errorbar(small.mean, wide.mean, fmt="o", ms=4, color=COLOURS[5], **bars)
             if max(abs(small.mean), abs(wide.mean)) > 0.01:
                 spot = small.mean, wide.mean
-                axes.annotate(label, spot, (4, 4), textcoords="offset points", fontsize=8)
+                axes.annotate(step.label, spot, (4, 4), textcoords="offset points", fontsize=8)
         axes.axline((0, 0), slope=1, color="#666666", linestyle=":", linewidth=1.2)
         axes.axhline(0, color="black", linewidth=0.8)
         axes.axvline(0, color="black", linewidth=0.8)
@@ -92,11 +92,11 @@ def learning_rates(lines):
 
     def plot(axes):
         for i, (label, tried) in enumerate(lines.items()):
-            means = [interval(losses).mean for losses in tried.values()]
-            style = {"color": COLOURS[i % 8], "marker": "o", "markersize": 4}
-            axes.plot(tried.keys(), means, label=label, **style)
+            style = {"color": COLOURS[i % 8], "linestyle": "--" if i % 2 else "-"}  # some overlap
+            style |= {"label": label, "marker": "o", "markersize": 4}
+            band(axes, tried.keys(), tried.values(), **style)
         axes.set(
-            title="The order of the steps at other learning rates: mean over the seeds",
+            title="Validation loss at other learning rates: mean and range over the seeds",
             xlabel="learning rate",
             ylabel=LOSS.replace("test", "validation"),
             xscale="log",
@@ -115,12 +115,7 @@ def draw(evidence):
     found, _ = family(evidence)
     if found:
         pictures["ideas.png"] = all_effects(evidence)
-    pairs = {}
-    for step in evidence.ideas:
-        wide = evidence.steps.get(f"{step.key} --preset 64x4")
-        change = wide and effect(wide, evidence.steps[wide.builds_on])
-        if change and change.seeds > 1 and step.key in found:
-            pairs[step.label] = found[step.key], change
+    pairs = at_two_sizes(evidence)
     if pairs:
         pictures["transfer.png"] = transfer(pairs)
     found = evidence.at_rates

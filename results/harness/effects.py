@@ -53,6 +53,28 @@ def ideas(evidence, folder):
     return "\n\n".join(parts) or "No idea is there yet."
 
 
+def at_two_sizes(evidence):
+    """Ideas with three seeds through --preset 64x4 too: [(step, interval, interval there)]."""
+    found, _ = family(evidence)
+    pairs = []
+    for step in evidence.ideas:
+        wide = evidence.steps.get(f"{step.key} --preset 64x4")
+        change = wide and effect(wide, evidence.steps[wide.builds_on])
+        if change and change.seeds > 2 and step.key in found:
+            pairs.append((step, found[step.key], change))
+    return sorted(pairs, key=lambda pair: pair[1].mean)
+
+
+def transfer(evidence, folder):
+    """What each idea changes at the width of train-2.py, and what through --preset 64x4."""
+    rows = [
+        [link(step, folder), in_words(small), in_words(wide)]
+        for step, small, wide in at_two_sizes(evidence)
+    ]
+    header = ["idea", "change in test", "change at 64x4"]
+    return table(header, rows) if rows else "No run is recorded yet."
+
+
 def rebuilt(evidence):
     """The published steps that were rebuilt, [(step, its exact figure, interval of ours)]."""
     found = []

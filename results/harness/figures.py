@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 
 from harness.command import Failure
-from harness.effects import family, rebuilt
+from harness.effects import at_two_sizes, family, rebuilt
 from harness.evidence import counted, curve, dissected, speeds
 from harness.rows import key_of
 from harness.stats import changes, effect, in_words, interval, mean_in_words, signed
@@ -163,6 +163,22 @@ def family_figure(evidence, what):
     return Figure(str(number), number, number)
 
 
+def transfer_figure(evidence, what):
+    """transfer measured|told|same-side|kept|turned|new: how many ideas are so at two sizes."""
+    pairs = [(small, wide) for _, small, wide in at_two_sizes(evidence)]
+    told = [(small, wide) for small, wide in pairs if not small.may_be_zero]
+    twice = [small.mean * wide.mean for small, wide in told if not wide.may_be_zero]
+    number = {
+        "measured": len(pairs),
+        "told": len(told),
+        "same-side": sum(small.mean * wide.mean > 0 for small, wide in told),
+        "kept": sum(product > 0 for product in twice),
+        "turned": sum(product < 0 for product in twice),
+        "new": sum(small.may_be_zero and not wide.may_be_zero for small, wide in pairs),
+    }[what]
+    return Figure(str(number), number, number)
+
+
 def holm_figure(evidence, name):
     """holm STEP: whether the idea's effect survives Holm's correction over all ideas."""
     found, surviving = family(evidence)
@@ -196,6 +212,7 @@ FIGURES = {
     "new-names": new_names_figure,
     "counted": counted_figure,
     "family": family_figure,
+    "transfer": transfer_figure,
     "holm": holm_figure,
     "rebuilt": rebuilt_figure,
 }

@@ -44,7 +44,7 @@ def loss_curves(lines, references):
         places = dict(zip(ranked, apart([last[x] for x in ranked], 0.047 * room), strict=True))
         for i, (label, (steps, losses)) in enumerate(lines.items()):
             style = {"color": COLOURS[i % 8], "linestyle": "--" if i % 2 else "-"}  # some overlap
-            band(axes, steps, losses, **style)
+            band(axes, steps, losses.T, **style)
             lead = [steps[-1], 1.035 * end], [last[label], places[label]]  # from line to label
             axes.plot(*lead, linewidth=0.9, clip_on=False, **style)
         for loss in references.values():
@@ -65,10 +65,10 @@ def comparison(steps, references):
             published, exact = step.published.get("test"), step.published.get("exact")
             losses = step.values("test_from_2nd")
             if published is not None:
-                style = {"color": "#D55E00", "fillstyle": "none", "linestyle": "none"}
+                style = {"color": "#D55E00", "fillstyle": "none", "linestyle": "none", "zorder": 3}
                 axes.plot(published, y, "D", label="published", **style)
             if exact is not None:
-                style = {"color": "#D55E00", "linestyle": "none"}
+                style = {"color": "#D55E00", "linestyle": "none", "zorder": 3}
                 axes.plot(exact, y, "d", label="published, evaluated exactly", **style)
             if losses:
                 below = [y + 0.24] * len(losses)
@@ -97,7 +97,7 @@ def scaling(lines):
     def plot(axes):
         axes.set(
             title="Test loss against training time without evaluations, mean over the seeds",
-            xlabel="training time (minutes)",
+            xlabel="training time (minutes, logarithmic)",
             ylabel=LOSS,
             xscale="log",
         )
@@ -119,15 +119,15 @@ def by_position(lines, label, change):
         above, below = panels
         dots = {"marker": "o", "markersize": 4}
         for i, (name, (positions, losses)) in enumerate(lines.items(), start=5):
-            band(above, positions, losses, color=COLOURS[i % 8], label=name, **dots)
-        band(below, *change, color=COLOURS[6], label=label, **dots)
+            band(above, positions, losses.T, color=COLOURS[i % 8], label=name, **dots)
+        band(below, change[0], change[1].T, color=COLOURS[6], label=label, **dots)
         above.legend()
         below.legend()
         above.set(title="Test loss by position: mean and range over the seeds", ylabel=LOSS)
         below.set(xlabel="position of the predicted character (1 is the first letter)")
         below.set(ylabel="change in test loss")
         below.axhline(0, color="black", linewidth=0.8)
-        below.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
+        below.xaxis.set_major_locator(matplotlib.ticker.MultipleLocator(1))
 
     return picture(plot, 6.6, 2, sharex=True, height_ratios=(3, 2))
 
