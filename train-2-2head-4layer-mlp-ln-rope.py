@@ -1,9 +1,9 @@
 """+ RoPE: queries and keys are turned by angles that grow with their position.
 
-Attention itself does not know where anything stands; until here, only the causal mask gave that
-away. A rotary embedding (Su et al. 2021) turns each query and key, pair of numbers by pair of
-numbers, each pair at a speed of its own, by angles proportional to its position. How well a query
-fits a key then also depends on how far apart the two are.
+Attention itself does not know where anything stands; until here, only the causal mask and the token
+that starts a name gave that away. A rotary embedding (Su et al. 2021) turns each query and key,
+pair of numbers by pair of numbers, each pair at a speed of its own, by angles proportional to its
+position. How well a query fits a key then also depends on how far apart the two are.
 
 Run it:        python train-2-2head-4layer-mlp-ln-rope.py
 What changed:  diff train-2-2head-4layer-mlp-ln.py train-2-2head-4layer-mlp-ln-rope.py
@@ -68,7 +68,7 @@ class Config:
 HERE = Path(__file__).resolve().parent
 NAMES_URL = "https://raw.githubusercontent.com/karpathy/makemore/master/names.txt"
 NAMES_SHA256 = "0a30b5557f192f32ab962680889aac5f6fda0f4cecf40a6d0b5694f58ea8cc4d"
-LONGEST = 1000  # characters of an item: all items are padded to the longest
+LONGEST = 1000  # most characters an item (here a name) may have: all are padded to the longest
 PAD, BOUNDARY = 0, 1  # filler, and both ends of an item; characters are tokens from 2 up
 
 
@@ -138,7 +138,7 @@ def load_data(file, config, device, save=True):
     random.Random(42).shuffle(items)  # the same split, whatever the --seed
     cut, end = int(0.8 * len(items)), len(items)
     if config.validate:
-        cut, end = cut - cut // 10, cut
+        cut, end = cut - cut // 10, cut  # the test split has no part in a choice
     if not 0 < cut < end:
         raise Failure(f"{path} has {len(items)} items, too few to split into training and test")
 
@@ -179,14 +179,14 @@ def rotate(x, rope):
     t turns into (a cos t - b sin t, b cos t + a sin t).
     """
     cos, sin = rope[:, : x.size(-2)]  # (T, head_size) each
-    return torch.addcmul(x * cos, x.roll(x.size(-1) // 2, dims=-1), sin)
+    return torch.addcmul(x * cos, x.roll(x.size(-1) // 2, dims=-1), sin)  # roll swaps a and b
 
 
 class Attention(nn.Module):
     """n_head heads of causal self-attention: (B, T, n_embd) -> (B, T, n_embd). Vaswani et al. 2017.
 
     Every position makes a query (what it looks for), a key (what it can be found by) and a value
-    (what it has to give). It receives the values of the positions whose keys fit its query.
+    (what it has to give). It receives a mean of the values, weighted by how keys fit its query.
     """
 
     def __init__(self, config):
@@ -198,13 +198,13 @@ class Attention(nn.Module):
         self.proj = nn.Linear(config.n_embd, config.n_embd)
 
     def forward(self, x, rope):
-        B, T, C = x.shape
+        B, T, C = x.shape  # B names of T positions, C = n_embd
         qkv = self.qkv(x).view(B, T, 3 * self.n_head, -1).transpose(1, 2)  # (B, 3 n_head, T, ...)
         qk, v = qkv.split([2 * self.n_head, self.n_head], dim=1)
         q, k = rotate(qk, rope).chunk(2, dim=1)  # (B, n_head, T, head_size) each, as v
         # softmax(q k^T / sqrt(head_size)) v with the future masked, as before, in one call.
         x = F.scaled_dot_product_attention(q, k, v, is_causal=True)  # (B, n_head, T, head_size)
-        return self.proj(x.transpose(1, 2).reshape(B, T, C))  # heads side by side, C = n_embd
+        return self.proj(x.transpose(1, 2).reshape(B, T, C))  # heads side by side
 
 
 class MLP(nn.Module):
@@ -256,7 +256,7 @@ class Transformer(nn.Module):
 
 # --- Training ---
 def masked_loss(logits, targets, reduction="mean"):
-    """Cross-entropy, -log p(target) in nats, PAD left out: (B, T, vocab_size), (B, T) -> ()."""
+    """-log p(target) in nats, no PAD: (B, T, vocab_size), (B, T) -> (), or "none": (B * T,)."""
     logits, targets = logits.flatten(0, 1), targets.flatten()
     return F.cross_entropy(logits, targets, ignore_index=PAD, reduction=reduction)
 
@@ -267,7 +267,7 @@ def token_losses(model, tokens):
     model.eval()
     lengths = (tokens != PAD).sum(dim=1).cpu()
     losses = torch.zeros(len(tokens), tokens.size(1) - 1)
-    for rows in lengths.argsort().split(max(1, 2**13 // tokens.size(1))):  # alike in length
+    for rows in lengths.argsort().split(max(1, 2**13 // tokens.size(1))):  # sorted: little PAD
         batch = tokens[rows.to(tokens.device), : lengths[rows[-1]]]  # (B, T + 1)
         loss = masked_loss(model(batch[:, :-1]), batch[:, 1:], reduction="none")
         losses[rows, : batch.size(1) - 1] = loss.view(len(rows), -1).cpu()
@@ -347,7 +347,7 @@ def generate(model, data, num, generator, prompt="", temperature=1.0):
         tokens = torch.cat([tokens, drawn], dim=1)
     names = []
     for row in tokens[:, 1:].tolist():
-        end = row.index(BOUNDARY) if BOUNDARY in row else len(row)
+        end = row.index(BOUNDARY) if BOUNDARY in row else len(row)  # later draws are dropped
         names.append("".join(data.chars[token - 2] for token in row[:end]))
     return names
 

@@ -67,7 +67,7 @@ class Config:
 HERE = Path(__file__).resolve().parent
 NAMES_URL = "https://raw.githubusercontent.com/karpathy/makemore/master/names.txt"
 NAMES_SHA256 = "0a30b5557f192f32ab962680889aac5f6fda0f4cecf40a6d0b5694f58ea8cc4d"
-LONGEST = 1000  # characters of an item: all items are padded to the longest
+LONGEST = 1000  # most characters an item (here a name) may have: all are padded to the longest
 PAD, BOUNDARY = 0, 1  # filler, and both ends of an item; characters are tokens from 2 up
 
 
@@ -137,7 +137,7 @@ def load_data(file, config, device, save=True):
     random.Random(42).shuffle(items)  # the same split, whatever the --seed
     cut, end = int(0.8 * len(items)), len(items)
     if config.validate:
-        cut, end = cut - cut // 10, cut
+        cut, end = cut - cut // 10, cut  # the test split has no part in a choice
     if not 0 < cut < end:
         raise Failure(f"{path} has {len(items)} items, too few to split into training and test")
 
@@ -173,12 +173,12 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(config.n_embd, 3 * config.head_size, bias=False)
         # Added to the scores: minus infinity, so a weight of 0, where the key is after the query.
         mask = torch.full((max_len, max_len), -math.inf).triu(1)
-        self.register_buffer("mask", mask, persistent=False)
+        self.register_buffer("mask", mask, persistent=False)  # made anew, not saved
 
     def forward(self, x):
         T = x.size(1)  # B names of T positions each
         q, k, v = self.qkv(x).chunk(3, dim=-1)  # (B, T, head_size) each
-        # Scores grow with head_size. Divided by its root, they begin with weight for every key.
+        # Scores grow with the root of head_size. Divided by it, no key begins with all the weight.
         scores = q @ k.transpose(-2, -1) / math.sqrt(k.size(-1))  # (B, T, T): query row, key column
         scores = scores + self.mask[:T, :T]  # no position gathers from later ones
         weights = scores.softmax(dim=-1)  # (B, T, T), every row adds up to 1
@@ -202,7 +202,7 @@ class Transformer(nn.Module):
 
 # --- Training ---
 def masked_loss(logits, targets, reduction="mean"):
-    """Cross-entropy, -log p(target) in nats, PAD left out: (B, T, vocab_size), (B, T) -> ()."""
+    """-log p(target) in nats, no PAD: (B, T, vocab_size), (B, T) -> (), or "none": (B * T,)."""
     logits, targets = logits.flatten(0, 1), targets.flatten()
     return F.cross_entropy(logits, targets, ignore_index=PAD, reduction=reduction)
 
@@ -213,7 +213,7 @@ def token_losses(model, tokens):
     model.eval()
     lengths = (tokens != PAD).sum(dim=1).cpu()
     losses = torch.zeros(len(tokens), tokens.size(1) - 1)
-    for rows in lengths.argsort().split(max(1, 2**13 // tokens.size(1))):  # alike in length
+    for rows in lengths.argsort().split(max(1, 2**13 // tokens.size(1))):  # sorted: little PAD
         batch = tokens[rows.to(tokens.device), : lengths[rows[-1]]]  # (B, T + 1)
         loss = masked_loss(model(batch[:, :-1]), batch[:, 1:], reduction="none")
         losses[rows, : batch.size(1) - 1] = loss.view(len(rows), -1).cpu()
@@ -293,7 +293,7 @@ def generate(model, data, num, generator, prompt="", temperature=1.0):
         tokens = torch.cat([tokens, drawn], dim=1)
     names = []
     for row in tokens[:, 1:].tolist():
-        end = row.index(BOUNDARY) if BOUNDARY in row else len(row)
+        end = row.index(BOUNDARY) if BOUNDARY in row else len(row)  # later draws are dropped
         names.append("".join(data.chars[token - 2] for token in row[:end]))
     return names
 
