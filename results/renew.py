@@ -3,7 +3,8 @@
     python results/renew.py
 
 Every patch in results/ideas is applied to the scripts as they now are, merging where it has to
-(git apply --3way), and made again from the result. Nothing is written unless all of them apply.
+(git apply --3way), and made again from the result. Nothing is written unless all of them apply. A
+patch whose script lies in the root is left as it is.
 """
 
 import re
@@ -48,6 +49,8 @@ def main(argv=None, root=ROOT):
         must(git(folder, "add", "--all"), "cannot add the scripts")
         must(git(folder, *WHO, "commit", "--quiet", "--allow-empty", "-m", "now"), "cannot commit")
         for script, patch in patches(root).items():
+            if (folder / script).exists():
+                continue  # a script in the root wins over its patch
             text = renewed(folder, script, patch)
             must(git(folder, "reset", "--quiet", "--hard"), "cannot go back")
             if text is None:

@@ -8,13 +8,15 @@ What has no part in the comparison, and why:    python results/report.py --all
 from harness.command import ROOT, Failure, Parser, run, write_whole
 from harness.evidence import gather, missing_curves
 from harness.pages import differences, pages, rebuild
-from harness.rows import STALE
+from harness.rows import STALE, key_of
 
 
 def note_lacking(evidence):
     """Say which runs one step has and another lacks, or has only of an earlier state."""
     seeds = {seed for step in evidence.compared for seed in step.rows}
-    seeds |= {row["seed"] for row in evidence.others if row["why"] == STALE}
+    stale = [row for row in evidence.others if row["why"] == STALE]
+    compared = {step.key for step in evidence.compared}
+    seeds |= {row["seed"] for row in stale if key_of(row) in compared}
     for step in evidence.compared:
         lacking = sorted(seeds - step.rows.keys())
         if lacking:

@@ -15,6 +15,7 @@ lines; their rows go into learning-rates.csv. Without names these are the steps 
 """
 
 import csv
+import math
 import subprocess
 import sys
 import time
@@ -55,16 +56,17 @@ class Run:
 
 
 def numbers(text):
-    """Numbers above zero with commas between them, as the type of a flag."""
-    found = [float(number) for number in text.split(",")]
-    if min(found) <= 0:
+    """Numbers above zero with commas between them, as the type of a flag: each once."""
+    found = sorted({float(number) for number in text.split(",")})
+    if not all(0 < number < math.inf for number in found):
         raise ValueError(text)
     return found
 
 
 def lacking(steps, seeds, rates, results):
     """The runs without a row, the longest first: none is left to run alone at the end."""
-    found = at_rates({step.key: step for step in steps}, results)
+    rows = read_csv(results / "learning-rates.csv", RESULTS)
+    found = at_rates({step.key: step for step in steps}, rows)
     runs = []
     for step in steps:
         tried = found.get(step.key, {})
@@ -78,8 +80,7 @@ def lacking(steps, seeds, rates, results):
 
 def remove_left_overs(root, results):
     """Delete the half-written files of killed runs; a file of the last minute may be in use."""
-    folders = [root, root / "data", results, *results.glob("*/")]
-    for path in [path for folder in folders for path in folder.glob("*.tmp")]:
+    for path in [*root.glob("*.tmp"), *root.glob("data/*.tmp"), *results.rglob("*.tmp")]:
         if time.time() - path.stat().st_mtime > 60:
             path.unlink(missing_ok=True)
 

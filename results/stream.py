@@ -76,6 +76,7 @@ def continue_text(module, model, data, prompt, num, generator):
 def parse(argv, root):
     """The command line, and the script as a module."""
     parser = Parser(__doc__)
+    parser.usage = "%(prog)s SCRIPT --text FILE [--block-size N] [--prompt TEXT] [other flags]"
     parser.add_argument("script", metavar="SCRIPT", help="the training script, which comes first")
     parser.add_argument("--text", required=True, metavar="FILE", help="UTF-8 text")
     parser.add_argument("--block-size", type=count, default=64, metavar="N", help="(default: 64)")
@@ -85,7 +86,7 @@ def parse(argv, root):
         raise Failure("--block-size takes numbers up to 10,000")
     path = next((path for path in (Path(own.script), root / own.script) if path.is_file()), None)
     if path is None:
-        raise Failure(f"there is no script {own.script}")
+        raise Failure(f"there is no script {own.script}; the script comes first")
     return own, rest, load(path.resolve())
 
 

@@ -55,11 +55,6 @@ def scripts():
 
 
 @pytest.fixture
-def load():
-    return common.load
-
-
-@pytest.fixture
 def names(tmp_path):
     """A small data file: 60 names over nine letters, two to seven long, some of them twice."""
     rng = random.Random(7)

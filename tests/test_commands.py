@@ -84,7 +84,7 @@ def test_a_bug_keeps_its_traceback():
 def test_the_tools_stay_small():
     lengths = {path.name: len(path.read_text("utf-8").splitlines()) for path in FILES}
     assert {name: n for name, n in lengths.items() if n > 350} == {}
-    assert sum(lengths.values()) <= 2850
+    assert sum(lengths.values()) <= 2900
 
 
 def test_no_function_is_longer_than_55_lines():

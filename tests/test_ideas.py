@@ -168,7 +168,7 @@ def test_a_patch_dropped_into_the_folder_appears(project, capsys):
     (line,) = [line for line in page.splitlines() if line.startswith("| [shallow]")]
     assert line.startswith("| [shallow](results/ideas/shallow.patch) | + GELU | ")
     assert f"{change:+.4f} (".replace("-", "−") in line
-    assert reproduce.main([script], project.root) is None
+    reproduce.main([script], project.root)
     assert capsys.readouterr().out.endswith("0 runs are lacking\n")
 
 
@@ -217,7 +217,7 @@ def test_a_patch_that_cannot_be_applied_is_left_out(project, how, capsys):
         patch.write_text(patch.read_text("utf-8") + more, "utf-8")
     capsys.readouterr()
     project.look_again()
-    first, *rest = capsys.readouterr().out.splitlines()
+    first, *rest = capsys.readouterr().err.splitlines()
     assert first.startswith(f"note: {patch} is left out: ")
     assert all(line.startswith(f"note: {leaf}") for line in rest) and rest
     assert other in project.steps and LAST in project.steps
@@ -300,11 +300,16 @@ def test_what_ideas_together_change_beyond_their_sum(project):
     assert resolve(gather(project.root), marker)[0] == found
 
 
+def tried(project):
+    """The runs at other learning rates, {key: {rate: {seed: row}}}."""
+    return at_rates(project.steps, gather(project.root).tables["learning-rates.csv"])
+
+
 def test_runs_at_other_rates_have_a_table_of_their_own(project, capsys):
     words = ["--rates", "1e-3,0.5", HEADS]
     reproduce.main(words, project.root)
     assert not project.table.exists()
-    found = at_rates(project.steps, project.results)[HEADS]
+    found = tried(project)[HEADS]
     assert {rate: [*rows] for rate, rows in found.items()} == {1e-3: [0], 0.5: [0]}
     assert all(r["settings"]["validate"] for rows in found.values() for r in rows.values())
     capsys.readouterr()
@@ -312,20 +317,20 @@ def test_runs_at_other_rates_have_a_table_of_their_own(project, capsys):
     assert capsys.readouterr().out == "0 runs are lacking\n"
     assert f"{found[1e-3][0]['test']:.4f}" in project.cells("rates", "2 heads")["0.001"]
     reproduce.main(["--rates", "1e-3", BASE], project.root)
-    base = at_rates(project.steps, project.results)[BASE][1e-3]
+    base = tried(project)[BASE][1e-3]
     words = f"{signed(found[1e-3][0]['test'] - base[0]['test'])} (one seed)"
     assert words in project.cells("rates", "2 heads")["0.001"]
     assert "seed" not in project.cells("rates", "2 heads")["0.5"]
     assert resolve(gather(project.root), f"at-rate {HEADS} 0.001") == (words, None)
     edit(project.root / HEADS, "optimizer.step()", "optimizer.step()\n        pass")
     project.look_again()
-    assert at_rates(project.steps, project.results).keys() == {BASE}
+    assert tried(project).keys() == {BASE}
 
 
 def test_what_ideas_come_to_on_the_validation_lines_is_listed(project):
     script = add_idea(project, "shallow")
     reproduce.main(["--rates", "1e-3", script, LAST], project.root)
-    found = at_rates(project.steps, project.results)
+    found = tried(project)
     loss, base = (found[key][1e-3][0]["test"] for key in (script, LAST))
     cells = [f"{loss:.4f}", signed(loss - base)]
     assert [*project.cells("tried", "shallow").values()][1:] == ["0.001", "1", *cells]
@@ -357,7 +362,7 @@ def test_names_choose_at_other_rates_too(project, capsys, name, commands):
     assert lines == [f"{x} --seed 0 --learning-rate 0.1 --validate" for x in commands]
 
 
-@pytest.mark.parametrize("rates", ["0", "0.1,-1", "x", ""])
+@pytest.mark.parametrize("rates", ["0", "0.1,-1", "nan", "inf", "x", ""])
 def test_rates_are_numbers_above_zero(project, rates):
     with pytest.raises(Failure, match="--rates"):
         reproduce.main(["--rates", rates, "--dry-run"], project.root)
@@ -369,7 +374,8 @@ def test_without_names_the_chain_is_run_at_other_rates(project, capsys):
     lines = capsys.readouterr().out.splitlines()[1:]
     assert sorted(line.split()[0] for line in lines) == sorted(CHAIN)
     assert not any("--preset" in line for line in lines)
-    assert reproduce.main(["--rates", "0.1", "--dry-run", BASE], project.root) is None
+    reproduce.main(["--rates", "0.2,0.1,0.2", "--dry-run", BASE], project.root)
+    assert capsys.readouterr().out.startswith("2 runs are lacking\n"), "each rate once"
 
 
 # --- Writing them anew ---
@@ -400,6 +406,19 @@ def test_a_patch_without_a_head_stays_one(project):
     project.look_again()
     assert project.steps[script].config.n_layer == 3
     assert project.steps[script].group == "own steps"
+
+
+def test_a_patch_whose_script_lies_in_the_root_stays_as_it_is(project, capsys):
+    """As after its git apply: the script wins over the patch."""
+    script = add_idea(project, "shallow")
+    (patch,) = patches(project.root).values()
+    with applied(project.root) as folder:
+        shutil.copy(folder / script, project.root)
+    before = patch.read_bytes()
+    edit(project.root / LAST, "import argparse\n", "import abc\nimport argparse\n")
+    renew.main([], project.root)
+    assert patch.read_bytes() == before
+    assert capsys.readouterr().out == "0 patches written anew\n"
 
 
 def test_a_conflict_is_told_and_nothing_written(project, capsys):
@@ -468,6 +487,15 @@ def test_figures_of_the_family(project):
     assert [resolve(evidence, f"family {word}")[0] for word in words] == ["2", "0", "1", "1"]
 
 
+def test_an_old_row_of_an_idea_makes_no_step_lack_its_seed(project, capsys):
+    script = add_idea(project, "shallow")
+    project.add_row(LAST, 0)
+    project.add_row(script, 9, source="another")
+    report.main([], project.root)
+    lacking = [line for line in capsys.readouterr().out.splitlines() if "lacks" in line]
+    assert lacking and not any("9" in line for line in lacking)
+
+
 def test_effects_at_two_sizes(project):
     """Of five: one told at both sizes, one turned, one at 64x4 only, one lost, one not run."""
     noise, wide = [0.1, -0.1, 0.05], f"{LAST} --preset 64x4"
@@ -485,7 +513,7 @@ def test_effects_at_two_sizes(project):
                 project.add_row(f"{script} --preset 64x4", seed, 2.0 + there[seed])
     evidence = gather(project.root)
     words = "measured", "told", "same-side", "kept", "turned", "new"
-    figures = [resolve(evidence, f"transfer {word}")[0] for word in words]
+    figures = [resolve(evidence, f"two-sizes {word}")[0] for word in words]
     assert figures == ["4", "3", "2", "1", "1", "1"]
     lines = project.block("transfer").splitlines()[2:]
     assert {line[3:].split("]")[0] for line in lines} == {"news", "kept", "turns", "lost"}

@@ -224,7 +224,7 @@ FIGURES = {
         "surviving": list(family()[1].values()).count("yes"),
         "not-told-from-zero": sum("may be zero" in in_words(x) for x in family()[0].values()),
     }[what],
-    "transfer": lambda what: sum(
+    "two-sizes": lambda what: sum(
         {
             "measured": True,
             "told": here,

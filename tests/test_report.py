@@ -18,7 +18,7 @@ sys.path.insert(0, str(ROOT / "results"))
 import report
 from harness import blocks, canvas, command, pictures
 from harness.command import Failure
-from harness.evidence import gather
+from harness.evidence import TABLES, gather
 from harness.pages import pages, rebuild
 from harness.scripts import find_steps
 
@@ -351,6 +351,13 @@ def test_other_line_ends_are_read(project):
         assert project.cells("losses", "baseline")["seeds"] == "2"
 
 
+@pytest.mark.parametrize("file", TABLES)
+def test_a_broken_small_table_is_told_by_its_name(project, call, file):
+    (project.results / file).write_text("a,b\n1,2\n", "utf-8")
+    with pytest.raises(Failure, match=f"{re.escape(file)} has a foreign header"):
+        call("--check")
+
+
 # --- Writing and checking the pages ---
 PAGE = f"""# A page
 Text before, 2.5 and <b>all</b>.
@@ -394,7 +401,7 @@ def check_fails(project, call, capsys):
 @pytest.mark.parametrize("figure", ["| 2.5000 |", "2.5000 (one seed)"])
 def test_check_finds_a_figure_that_was_edited_by_hand(project, call, capsys, figure):
     project.add_rows(BASE, [2.5])
-    project.page.write_text(PAGE, "utf-8")
+    project.page.write_text(PAGE.replace(" <0 -->", " -->"), "utf-8")
     call()
     before = tree(project.root)
     assert "the pages are what the tables give" in call("--check")
@@ -422,6 +429,7 @@ def test_check_finds_a_figure_that_was_edited_by_hand(project, call, capsys, fig
         (f"effect {WIDE} test zero", True),
         (f"effect {WIDE} test <0", False),
         (f"mean {HEADS} test <2.41", False),
+        (f"at-rate {HEADS} 0.001 <0", False),  # without a run
         (f"each {HEADS} test >2.39", True),
         (f"each {HEADS} test <2.405", False),
     ],
@@ -447,6 +455,9 @@ WRONG_MARKERS = {
     "a <!-- mean train-2-gone.py test --><!-- end -->": "train-2-gone.py",
     f"a <!-- mean {BASE} height --><!-- end -->": "height",
     f"a <!-- mean {BASE} --><!-- end -->": f"mean {BASE}",
+    f"a <!-- each {BASE} label --><!-- end -->": "label is not",
+    f"a <!-- at-rate {BASE} abc --><!-- end -->": "abc is not",
+    "a <!-- family lost --><!-- end -->": "lost is not measured",
     f"a <!-- mean {BASE} test <- --><!-- end -->": f"mean {BASE} test <-",
     "a <!--  --><!-- end -->": "no block or figure",
     "<!-- comparison -->": UNPAIRED[0],

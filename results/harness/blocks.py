@@ -7,9 +7,9 @@ from dataclasses import asdict
 
 from harness import effects
 from harness.command import Failure
-from harness.evidence import PUBLISHED_TEXTS, counted, dissected, speeds, texts
+from harness.evidence import counted, of_now, speeds, texts
 from harness.markdown import NONE, cell, link, mean, parameters, spread, table
-from harness.rows import RESULTS, key_of, read_csv
+from harness.rows import key_of
 from harness.scripts import parts
 from harness.stats import effect, in_words, signed
 
@@ -46,7 +46,7 @@ def comparison(evidence, folder):
 def losses(evidence, folder):
     """Every step and preset, in all columns."""
     measured, rows, above = speeds(evidence), [], None
-    errors = {key_of(row): f"±{row['error']:.4f}" for row in dissected(evidence, "over-names.csv")}
+    errors = {key_of(row): f"±{row['error']:.4f}" for row in of_now(evidence, "over-names.csv")}
     for step in evidence.compared:
         unseen = [value for value in step.values("test_unseen") if value is not None]
         figures = [spread(step.values(c)) for c in ("train", "test", "test_from_2nd")]
@@ -116,7 +116,7 @@ def text_table(evidence, folder):
     names = ("text_hash", "block_size", "n_layer", "n_embd")
     published = {
         tuple(row[name] for name in names): f"{row['loss']:.2f}"
-        for row in read_csv(evidence.results / "published" / "texts.csv", PUBLISHED_TEXTS)
+        for row in evidence.tables["published/texts.csv"]
     }
     lines = []
     for (script, text_hash, block_size, _), rows in texts(evidence).items():
@@ -140,15 +140,14 @@ def text_table(evidence, folder):
 
 def tuning(evidence, folder):
     """The candidates for `fast`, `best` and `modern`, by their loss on the validation lines."""
-    path = evidence.results / "tuning.csv"
     usual = asdict(evidence.steps["train-2.py --preset 64x4"].config)
     for knob in "seed", "threads", "eval_interval", "validate":
         del usual[knob]
     groups = {}
-    for row in sorted(read_csv(path, RESULTS), key=lambda row: row["finished"]):
+    for row in sorted(evidence.tables["tuning.csv"], key=lambda row: row["finished"]):
         settings = row["settings"]
         if not settings.get("validate"):
-            raise Failure(f"{path} has a row without --validate: the test split is not for tuning")
+            raise Failure("tuning.csv has a row without --validate: delete it, and tune without it")
         other = sorted(x for x in usual.keys() & settings.keys() if settings[x] != usual[x])
         words = " ".join(f"{knob}={settings[knob]}" for knob in other)
         groups.setdefault((row["script"], words), {})[row["seed"]] = row

@@ -8,8 +8,8 @@ from harness.command import ROOT
 from harness.rows import (
     RESULTS,
     assign,
-    json_dict,
     key_of,
+    knobs,
     loss,
     moment,
     optional_loss,
@@ -29,7 +29,7 @@ TEXTS = {  # written by stream.py
     **dict.fromkeys("loss random_windows seconds".split(), loss),
     **dict.fromkeys("device torch source".split(), str),
     "finished": moment,
-    "settings": json_dict,
+    "settings": knobs,
 }
 SPEED = {  # written by bench.py
     **dict.fromkeys("script preset fingerprint".split(), str),
@@ -57,6 +57,16 @@ DISSECTED = {  # written by dissect.py
     "generated.csv": {**MODEL, "names": int, "new": int},
     "over-names.csv": {"script": str, "preset": str, "fingerprint": str, "error": loss},
 }
+TABLES = {  # besides results.csv
+    "speed.csv": SPEED,
+    "ngram.csv": NGRAM,
+    "texts.csv": TEXTS,
+    "tuning.csv": RESULTS | {"settings": knobs},
+    "learning-rates.csv": RESULTS,
+    "published/chain.csv": PUBLISHED,
+    "published/texts.csv": PUBLISHED_TEXTS,
+    **DISSECTED,
+}
 
 
 @dataclass
@@ -66,6 +76,7 @@ class Evidence:
     root: Path
     steps: dict
     others: list
+    tables: dict  # the rows of the small tables, by file
 
     @property
     def results(self):
@@ -93,7 +104,7 @@ class Evidence:
         """The steps at other learning rates, {key: {rate: the step with its runs at that rate}}."""
         return {
             key: {rate: replace(self.steps[key], rows=rows) for rate, rows in tried.items()}
-            for key, tried in at_rates(self.steps, self.results).items()
+            for key, tried in at_rates(self.steps, self.tables["learning-rates.csv"]).items()
         }
 
 
@@ -101,25 +112,24 @@ def gather(root=ROOT):
     """All steps of the folder with what is recorded and published of them."""
     steps = find_steps(root)
     others = assign(read_csv(root / "results" / "results.csv", RESULTS), steps)
-    for row in read_csv(root / "results" / "published" / "chain.csv", PUBLISHED):
+    tables = {file: read_csv(root / "results" / file, TABLES[file]) for file in TABLES}
+    for row in tables["published/chain.csv"]:
         if key_of(row) in steps:
             steps[key_of(row)].published = row
-    return Evidence(root, steps, others)
+    return Evidence(root, steps, others, tables)
 
 
-def dissected(evidence, file):
-    """The rows that dissect.py wrote of the models as they are now."""
-    rows = read_csv(evidence.results / file, DISSECTED[file])
+def of_now(evidence, file):
+    """The rows of a small table that are of the steps as they are now."""
     now = {key: step.fingerprint for key, step in evidence.steps.items()}
-    return [row for row in rows if row["fingerprint"] == now.get(key_of(row))]
+    return [row for row in evidence.tables[file] if row["fingerprint"] == now.get(key_of(row))]
 
 
 def texts(evidence):
     """The runs of stream.py, {(script, text, block size, settings): {seed: its newest row}}."""
     groups = {}
     sources = {step.path.name: step.source for step in evidence.chain}
-    rows = read_csv(evidence.results / "texts.csv", TEXTS)
-    for row in sorted(rows, key=lambda row: row["finished"]):
+    for row in sorted(evidence.tables["texts.csv"], key=lambda row: row["finished"]):
         if row["source"] != sources.get(row["script"]):
             continue
         settings = fingerprint(row["source"], row["settings"])
@@ -130,21 +140,17 @@ def texts(evidence):
 
 def counted(evidence):
     """What ngram.py counted, {label: row}."""
-    rows = read_csv(evidence.results / "ngram.csv", NGRAM)
-    return {f"counting, context {row['context']}": row for row in rows}
+    return {f"counting, context {row['context']}": row for row in evidence.tables["ngram.csv"]}
 
 
 def speeds(evidence):
     """What bench.py measured of the steps as they are now, {key: row}."""
-    rows = {key_of(row): row for row in read_csv(evidence.results / "speed.csv", SPEED)}
-    now = {key: step.fingerprint for key, step in evidence.steps.items()}
-    return {key: row for key, row in rows.items() if row["fingerprint"] == now.get(key)}
+    return {key_of(row): row for row in of_now(evidence, "speed.csv")}
 
 
-def at_rates(steps, results):
+def at_rates(steps, rows):
     """The runs at other learning rates, {key of the step: {rate: {seed: its newest row}}}."""
     found = {}
-    rows = read_csv(results / "learning-rates.csv", RESULTS)
     for row in sorted(rows, key=lambda row: row["finished"]):
         step, rate = steps.get(key_of(row)), row["settings"].get("learning_rate")
         if step is None:

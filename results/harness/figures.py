@@ -4,13 +4,14 @@ A step is a script, or a script and a preset as in train-2.py@final. A loss is a
 results.csv, or the difference of two, as in test-train.
 """
 
+import inspect
 import math
 import re
 from dataclasses import dataclass
 
 from harness.command import Failure
 from harness.effects import at_two_sizes, family, rebuilt
-from harness.evidence import counted, curve, dissected, speeds
+from harness.evidence import counted, curve, of_now, speeds
 from harness.rows import key_of
 from harness.stats import changes, effect, in_words, interval, mean_in_words, signed
 
@@ -138,7 +139,7 @@ def probability_figure(evidence, name, loss):
 def new_names_figure(evidence, name):
     """new-names STEP: the share of generated names that are in neither split."""
     key = find(evidence, name).key
-    rows = [row for row in dissected(evidence, "generated.csv") if key_of(row) == key]
+    rows = [row for row in of_now(evidence, "generated.csv") if key_of(row) == key]
     if not rows:
         return NOT_RECORDED
     share = sum(row["new"] for row in rows) / sum(row["names"] for row in rows)
@@ -151,7 +152,7 @@ def counted_figure(evidence, model, loss):
     return Figure(f"{values[0]:.4f}", values[0], values[0]) if values else NOT_RECORDED
 
 
-def family_figure(evidence, what):
+def family_figure(evidence, of_ideas):
     """family measured|by-chance|surviving|not-told-from-zero: how many ideas are so."""
     found, surviving = family(evidence)
     number = {
@@ -159,12 +160,12 @@ def family_figure(evidence, what):
         "by-chance": round(0.05 * len(found)),  # of 95% intervals, without any effect
         "surviving": len(surviving),
         "not-told-from-zero": sum(change.may_be_zero for change in found.values()),
-    }[what]
+    }[of_ideas]
     return Figure(str(number), number, number)
 
 
-def transfer_figure(evidence, what):
-    """transfer measured|told|same-side|kept|turned|new: how many ideas are so at two sizes."""
+def two_sizes_figure(evidence, of_pairs):
+    """two-sizes measured|told|same-side|kept|turned|new: how many ideas are so at two sizes."""
     pairs = [(small, wide) for _, small, wide in at_two_sizes(evidence)]
     told = [(small, wide) for small, wide in pairs if not small.may_be_zero]
     twice = [small.mean * wide.mean for small, wide in told if not wide.may_be_zero]
@@ -175,7 +176,7 @@ def transfer_figure(evidence, what):
         "kept": sum(product > 0 for product in twice),
         "turned": sum(product < 0 for product in twice),
         "new": sum(small.may_be_zero and not wide.may_be_zero for small, wide in pairs),
-    }[what]
+    }[of_pairs]
     return Figure(str(number), number, number)
 
 
@@ -212,9 +213,19 @@ FIGURES = {
     "new-names": new_names_figure,
     "counted": counted_figure,
     "family": family_figure,
-    "transfer": transfer_figure,
+    "two-sizes": two_sizes_figure,
     "holm": holm_figure,
     "rebuilt": rebuilt_figure,
+}
+
+
+WORDS = {  # what the words of a marker may be, by the names of their parameters
+    "loss": "(train|test|test_from_2nd|test_unseen)(-(train|test|test_from_2nd|test_unseen))?",
+    "rate": r"\d+(\.\d+)?",
+    "column": "train|test|exact",
+    "model": "bigram|Kneser-Ney",
+    "of_ideas": "measured|by-chance|surviving|not-told-from-zero",
+    "of_pairs": "measured|told|same-side|kept|turned|new",
 }
 
 
@@ -223,10 +234,14 @@ def resolve(evidence, marker):
     kind, *words = marker.split()
     presumed = words.pop() if words and re.fullmatch(r"zero|[<>]-?\d+(\.\d+)?", words[-1]) else None
     try:
-        figure = FIGURES[kind](evidence, *words)
-    except (KeyError, TypeError) as error:
-        raise Failure(f"{marker!r} is no figure that can be made ({error})") from error
-    if presumed is None or math.isnan(figure.low):
+        given = inspect.signature(FIGURES[kind]).bind(evidence, *words).arguments
+    except TypeError as error:
+        raise Failure(f"{marker!r} is not {inspect.getdoc(FIGURES[kind])}") from error
+    for word, known in WORDS.items():
+        if word in given and not re.fullmatch(known, given[word]):
+            raise Failure(f"{marker!r}: {given[word]} is not {known}")
+    figure = FIGURES[kind](evidence, *words)
+    if presumed is None:
         return figure.text, None
     if presumed == "zero":
         holds = figure.low <= 0 <= figure.high

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,5 +65,6 @@ def applied(root):
                 continue  # a script in the root wins over its patch
             problem = apply(patch, script, folder)
             if problem:
-                print(f"note: {patch} is left out: {problem}; see results/renew.py --help")
+                text = f"note: {patch} is left out: {problem}; see results/renew.py --help"
+                print(text, file=sys.stderr)
         yield folder

@@ -7,7 +7,7 @@ import numpy as np
 
 from harness import effect_pictures
 from harness.canvas import COLOURS, LOSS, REFERENCE, apart, band, picture
-from harness.evidence import counted, curve, dissected, speeds
+from harness.evidence import counted, curve, of_now, speeds
 from harness.rows import key_of
 from harness.stats import interval
 
@@ -164,7 +164,7 @@ def attention(weights, name, model):
 def position_table(evidence):
     """{key: (positions, losses (runs, positions))}, where at least 100 test names reach."""
     found = {}
-    for row in dissected(evidence, "by-position.csv"):
+    for row in of_now(evidence, "by-position.csv"):
         if row["targets"] >= 100:
             positions = found.setdefault(key_of(row), {})
             positions.setdefault(row["position"], {})[row["seed"]] = row["loss"]
@@ -185,7 +185,7 @@ def dissections(evidence):
         lines = {labels[key]: line for key, line in found.items()}
         label = f"{labels[after]} against {labels[before]}"
         pictures["by-position.png"] = by_position(lines, label, change)
-    rows = dissected(evidence, "attention.csv")
+    rows = of_now(evidence, "attention.csv")
     if rows:
         axes = ("layer", "head", "query", "key")
         weights = {tuple(row[axis] for axis in axes): row["weight"] for row in rows}

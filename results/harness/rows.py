@@ -39,6 +39,13 @@ def json_dict(text):
     return value
 
 
+def knobs(text):
+    value = json_dict(text)
+    if not {"steps", "batch_size", "n_embd"} <= value.keys():
+        raise ValueError(f"{text!r} lacks steps, batch_size or n_embd")
+    return value
+
+
 RESULTS = {  # the columns of results.csv, and how each is read
     **dict.fromkeys("script label preset overrides builds_on data data_hash".split(), str),
     **dict.fromkeys("seed steps n_embd head_size n_head n_layer params".split(), int),

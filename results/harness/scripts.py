@@ -18,7 +18,7 @@ def load(path):
     """The training script as a module; unlike an import, this leaves no __pycache__ behind."""
     path = Path(path)
     if not path.is_file():
-        raise Failure(f"there is no script {path}")
+        raise Failure(f"there is no script {path.name}")
     module = types.ModuleType(path.stem.replace("-", "_"))
     module.__file__ = str(path)
     sys.modules[module.__name__] = module  # dataclasses look their module up there
@@ -134,7 +134,8 @@ def all_steps(root, folder):
     while lost := [x for x in steps.values() if x.patch and x.builds_on not in steps]:
         for step in lost:
             del steps[step.key]
-            print(f"note: {step.key} is left out: there is no {step.builds_on}, its base")
+            text = f"note: {step.key} is left out: there is no {step.builds_on}, its base"
+            print(text, file=sys.stderr)
     for step in steps.values():
         # A preset that the script's base has as well is compared with the base's.
         same = f"{(step.module.BUILDS_ON or '').split(' --preset ')[0]} --preset {step.preset}"
