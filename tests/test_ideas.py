@@ -164,7 +164,7 @@ def test_a_patch_dropped_into_the_folder_appears(project, capsys):
     assert mine.keys() == its.keys() == {"0", "1"}
     change = sum(mine[seed] - its[seed] for seed in mine) / 2
     page = project.page.read_text("utf-8")
-    assert "### Depth\n" in page
+    assert "#### Depth\n" in page
     (line,) = [line for line in page.splitlines() if line.startswith("| [shallow]")]
     assert line.startswith("| [shallow](results/ideas/shallow.patch) | + GELU | ")
     assert f"{change:+.4f} (".replace("-", "−") in line

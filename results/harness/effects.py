@@ -49,7 +49,7 @@ def ideas(evidence, folder):
             )
         header = "idea,builds on,parameters,seeds,test,change in test,survives Holm".split(",")
         found_here = table([*header, "cost of a training step"], rows)
-        parts.append(f"### {group.capitalize()}\n\n{found_here}")
+        parts.append(f"#### {group.capitalize()}\n\n{found_here}")
     return "\n\n".join(parts) or "No idea is there yet."
 
 
