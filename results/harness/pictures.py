@@ -80,7 +80,7 @@ def comparison(steps, references):
                 axes.errorbar(mean.mean, y, xerr=half, label=label, **bar)
         axes.set_yticks(range(len(steps)), [step.label for step in steps])
         axes.set(
-            title="Final test loss of every step, from the 2nd letter on",
+            title="Test loss after training of every step, from the 2nd letter on",
             xlabel="test loss from the 2nd letter on (nats per character)",
             ylim=(len(steps) - 0.4, -0.6),
         )
