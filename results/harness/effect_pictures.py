@@ -4,7 +4,7 @@ import math
 
 import matplotlib.ticker
 
-from harness.canvas import COLOURS, LOSS, band, picture
+from harness.canvas import COLOURS, LOSS, apart, band, picture
 from harness.effects import at_two_sizes, by_group, family
 from harness.stats import signed
 
@@ -65,20 +65,29 @@ def all_effects(evidence):
     return picture(plot, 1.2 + 0.21 * lines)
 
 
+def label_beside(axes, pairs, edge, **style):
+    """The labels of the pairs in a column at an edge, with lines to where they belong."""
+    pairs = sorted(pairs, key=lambda pair: pair[2].mean)
+    low, high = axes.get_ylim()
+    places = apart([wide.mean for _, _, wide in pairs], 0.04 * (high - low))
+    for (step, small, wide), place in zip(pairs, places, strict=True):
+        axes.plot([small.mean, edge], [wide.mean, place], color="#999999", linewidth=0.6, zorder=0)
+        axes.text(edge, place, f" {step.label} ", va="center", fontsize=9, **style)
+
+
 def transfer(pairs):
     """Effects at two sizes against each other, [(step, interval, interval at 64x4)]."""
 
     def plot(axes):
-        for i, (step, small, wide) in enumerate(sorted(pairs, key=lambda pair: pair[2].mean)):
-            spot, bars = (small.mean, wide.mean), {"xerr": small.half, "yerr": wide.half}
-            axes.errorbar(*spot, fmt="o", ms=4, lw=0.8, color=COLOURS[5], **bars)
-            if max(abs(small.mean), abs(wide.mean)) > 0.01:  # neighbours on different sides
-                side = (
-                    {"xytext": (5, -4), "va": "top"}
-                    if i % 2
-                    else {"xytext": (-5, 4), "ha": "right"}
-                )
-                axes.annotate(step.label, spot, textcoords="offset points", fontsize=8, **side)
+        for _, small, wide in pairs:
+            bars = {"xerr": small.half, "yerr": wide.half, "lw": 0.8}
+            axes.errorbar(small.mean, wide.mean, fmt="o", ms=4, color=COLOURS[5], **bars)
+        left, right = axes.get_xlim()
+        room = 0.25 * (right - left)
+        axes.set_xlim(left - room, right + room)
+        far = [x for x in pairs if max(abs(x[1].mean), abs(x[2].mean)) > 0.01]
+        label_beside(axes, [x for x in far if x[1].mean < 0], left, ha="right")
+        label_beside(axes, [x for x in far if x[1].mean >= 0], right, ha="left")
         axes.axline((0, 0), slope=1, color="#666666", linestyle=":", linewidth=1.2)
         axes.axhline(0, color="black", linewidth=0.8)
         axes.axvline(0, color="black", linewidth=0.8)
