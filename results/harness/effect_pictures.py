@@ -72,7 +72,7 @@ def label_beside(axes, pairs, edge, **style):
     places = apart([wide.mean for _, _, wide in pairs], 0.04 * (high - low))
     for (step, small, wide), place in zip(pairs, places, strict=True):
         axes.plot([small.mean, edge], [wide.mean, place], color="#999999", linewidth=0.6, zorder=0)
-        axes.text(edge, place, f" {step.label} ", va="center", fontsize=9, **style)
+        axes.text(edge, place, step.label, va="center", fontsize=9, backgroundcolor="w", **style)
 
 
 def transfer(pairs):
@@ -86,8 +86,8 @@ def transfer(pairs):
         room = 0.25 * (right - left)
         axes.set_xlim(left - room, right + room)
         far = [x for x in pairs if max(abs(x[1].mean), abs(x[2].mean)) > 0.01]
-        label_beside(axes, [x for x in far if x[1].mean < 0], left, ha="right")
-        label_beside(axes, [x for x in far if x[1].mean >= 0], right, ha="left")
+        label_beside(axes, [x for x in far if x[1].mean < 0.005], left, ha="right")
+        label_beside(axes, [x for x in far if x[1].mean >= 0.005], right, ha="left")
         axes.axline((0, 0), slope=1, color="#666666", linestyle=":", linewidth=1.2)
         axes.axhline(0, color="black", linewidth=0.8)
         axes.axvline(0, color="black", linewidth=0.8)
