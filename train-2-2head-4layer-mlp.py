@@ -1,11 +1,8 @@
-"""+ MLP: after attention has gathered, every position works on what it received.
+"""+ MLP: after attention has gathered, each position works on what it received.
 
-Attention gathers from other positions, as weighted means of their values. The MLP computes with
-that, at every position by itself: a linear layer to four times the width, a ReLU that sets what is
-negative to zero, and a linear layer back. Its result is added to the residual stream, too.
-
-Run it:        python train-2-2head-4layer-mlp.py
-What changed:  diff train-2-2head-4layer.py train-2-2head-4layer-mlp.py
+Attention takes weighted averages of values from other positions. The MLP computes with the result,
+at each position separately: a linear layer to four times the width, a ReLU that sets negative
+numbers to zero, and a linear layer back. Its result is added to the residual stream, too.
 """
 
 # /// script
@@ -16,15 +13,14 @@ import argparse
 import ast
 import csv
 import hashlib
-import http.client
 import io
 import json
 import math
 import os
 import random
-import re
 import sys
 import time
+import unicodedata
 import urllib.request
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -34,49 +30,43 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 # --- Configuration ---
-LABEL = "+ MLP"
-BUILDS_ON = "train-2-2head-4layer.py"
-CHANGES = ("Model",)  # sections, besides this one, that differ from BUILDS_ON
-PRESETS = {}
+BUILDS_ON = "train-2-2head-4layer"
 
 
-def knob(default, help, low=1, high=2**31 - 1):
-    """A field of Config. Its flag on the command line takes what lies between low and high."""
+def option(default, help, low=1, high=2**31 - 1):
+    """A field of Config. Its flag on the command line takes values from low to high."""
     return field(default=default, metadata={"help": help, "low": low, "high": high})
 
 
 @dataclass
 class Config:
-    n_embd: int = knob(32, "width of the embedding")
-    n_head: int = knob(2, "attention heads; head_size is n_embd / n_head")
-    n_layer: int = knob(4, "layers")
-    steps: int = knob(5000, "optimizer steps")
-    batch_size: int = knob(32, "names in a batch")
-    learning_rate: float = knob(1e-3, "learning rate at its peak", low=0)
-    lr_decay_to: float = knob(1.0, "share of the peak that a cosine ends at", low=0, high=1)
-    warmup_steps: int = knob(0, "steps in which the learning rate rises to its peak", low=0)
-    weight_decay: float = knob(0.0, "weight decay of AdamW, on all parameters", low=0)
-    grad_clip: float = knob(0.0, "largest norm of the gradient, 0 for no limit", low=0)
-    eval_interval: int = knob(500, "steps between evaluations")
-    seed: int = knob(0, "seed of all that is random", low=0, high=2**63 - 1)
-    threads: int = knob(1, "threads on the CPU", high=1024)
-    validate: bool = knob(False, "evaluate on a held-out tenth of the training lines", low=0)
+    n_embd: int = option(32, "width of the embedding")
+    n_head: int = option(2, "attention heads; head_size is n_embd / n_head")
+    n_layer: int = option(4, "layers")
+    steps: int = option(5000, "optimizer steps")
+    batch_size: int = option(32, "names per batch")
+    learning_rate: float = option(1e-3, "peak learning rate", low=0)
+    lr_decay_to: float = option(
+        1.0, "cosine decay ends at this fraction of the peak", low=0, high=1
+    )
+    warmup_steps: int = option(0, "steps over which the learning rate rises to its peak", low=0)
+    weight_decay: float = option(0.0, "AdamW's weight decay, on all parameters", low=0)
+    grad_clip: float = option(0.0, "maximum norm of the gradient, 0 for no limit", low=0)
+    eval_interval: int = option(500, "steps between evaluations")
+    seed: int = option(0, "seed of initialisation, batches and sampling", low=0, high=2**63 - 1)
+    split_seed: int = option(42, "seed of the training/test split", low=0, high=2**63 - 1)
+    threads: int = option(1, "CPU threads", high=1024)
+    validate: bool = option(False, "evaluate on the last tenth of the training set", low=0)
 
+
+PRESETS = {}
 
 # --- Data ---
 HERE = Path(__file__).resolve().parent
 NAMES_URL = "https://raw.githubusercontent.com/karpathy/makemore/master/names.txt"
 NAMES_SHA256 = "0a30b5557f192f32ab962680889aac5f6fda0f4cecf40a6d0b5694f58ea8cc4d"
-LONGEST = 1000  # most characters an item (here a name) may have: all are padded to the longest
-PAD, BOUNDARY = 0, 1  # filler, and both ends of an item; characters are tokens from 2 up
-
-
-class Failure(Exception):
-    """What the user can fix, told in one line. Status 2 is wrong use or input, 1 a failed run."""
-
-    def __init__(self, message, status=2):
-        super().__init__(message)
-        self.status = status
+LONGEST = 1000  # characters in a name at most: every name is padded to the longest
+PAD, BOUNDARY = 0, 1  # padding, and the token at both ends of a name; characters start at 2
 
 
 @dataclass
@@ -84,79 +74,84 @@ class Data:
     name: str
     hash: str
     chars: list  # the character of token 2, of token 3, and so on
-    max_len: int  # of an input: the boundary and the longest item
+    max_len: int  # of an input: the boundary and the longest name
     train_items: list
     train: torch.Tensor  # (N, max_len + 1): boundary, characters, boundary, then PAD
     test_items: list
     test: torch.Tensor
 
 
-def write_whole(path, content):
-    """Write the bytes beside the file, then move them into place: nobody reads half of it."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def read_names(save):
-    """Path and bytes of names.txt, downloaded (kept, if `save`), or else of the bundled sample."""
+def read_names(keep):
+    """Path and content of names.txt, downloaded on first use, or else of the bundled sample."""
     path = HERE / "data" / "names.txt"
     if path.exists():
         return path, path.read_bytes()
     try:
-        with urllib.request.urlopen(NAMES_URL, timeout=10) as response:
-            blob = response.read()
-        if hashlib.sha256(blob).hexdigest() != NAMES_SHA256:
+        content = urllib.request.urlopen(NAMES_URL, timeout=10).read()
+        if hashlib.sha256(content).hexdigest() != NAMES_SHA256:
             raise ValueError("wrong checksum")
-        if save:
-            write_whole(path, blob)
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        print(
-            f"note: cannot download names.txt ({error}); training on the bundled sample-names.txt"
-        )
+    except Exception as error:  # a download can fail in many ways, and the sample will do
+        print(f"note: cannot download names.txt ({error}): training on sample-names.txt instead")
         path = HERE / "data" / "sample-names.txt"
-        blob = path.read_bytes()
-    return path, blob
-
-
-def load_data(file, config, device, save=True):
-    """Read one item a line, of names.txt where `file` is None; split 80/20 by line and encode."""
+        return path, path.read_bytes()
     try:
-        path, blob = (Path(file), Path(file).read_bytes()) if file else read_names(save)
-        lines = blob.decode("utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise Failure(f"cannot read the data, UTF-8 text with an item a line: {error}") from error
-    items = [line.strip() for line in lines if line.strip()]
+        if keep:
+            temporary = path.with_name(f"names.txt.{os.getpid()}.tmp")
+            temporary.write_bytes(content)
+            temporary.replace(path)  # in one move, so that no other run reads half of it
+    except OSError as error:
+        print(f"note: cannot keep names.txt ({error}): the next run downloads it again")
+    return path, content
+
+
+def read_items(path, content):
+    """The lines of the file that are not blank, without what nobody sees."""
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        sys.exit(f"error: {path} is not UTF-8 text: {error}")
+    if "\0" in text:
+        sys.exit(f"error: {path} contains NUL, so it is not UTF-8 text (UTF-16?): convert it")
+    text = text.replace("\ufeff", "").replace("\r\n", "\n").replace("\r", "\n")
+    text = unicodedata.normalize("NFC", text)  # é is one character, however it was typed
+    return [line.strip() for line in text.split("\n") if line.strip()]
+
+
+def load_data(file, config, device, keep=True):
+    """Read one name per line (of names.txt if `file` is None), split 80/20 by line, and encode."""
+    path, content = (Path(file), Path(file).read_bytes()) if file else read_names(keep)
+    items = read_items(path, content)
     longest = max(map(len, items), default=0)
     if longest > LONGEST:
-        raise Failure(f"{path} has an item of {longest} characters: split those over {LONGEST}")
-    random.Random(42).shuffle(items)  # the same split, whatever the --seed
+        sys.exit(f"error: {path} has a line of {longest:,} characters, and {LONGEST:,} is the most")
+    random.Random(config.split_seed).shuffle(items)
     cut, end = int(0.8 * len(items)), len(items)
     if config.validate:
-        cut, end = cut - cut // 10, cut  # the test split has no part in a choice
+        cut, end = cut - cut // 10, cut  # the test set has no part in a choice
     if not 0 < cut < end:
-        raise Failure(f"{path} has {len(items)} items, too few to split into training and test")
+        sys.exit(f"error: {path} has {len(items)} names, too few for a training and a test set")
 
     chars = sorted(set("".join(items)))
     token_of = {char: token for token, char in enumerate(chars, start=2)}
-    rows = [[BOUNDARY, *(token_of[char] for char in item), BOUNDARY] for item in items[:end]]
-    rows = [row + [PAD] * (longest + 2 - len(row)) for row in rows]
-    tokens = torch.tensor(rows, device=device)
-    digest = hashlib.sha256(blob).hexdigest()[:12]
-    train, test = (items[:cut], tokens[:cut]), (items[cut:end], tokens[cut:])
+    rows = [torch.tensor([BOUNDARY, *map(token_of.get, item), BOUNDARY]) for item in items]
+    tokens = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=PAD).to(device)
+    digest = hashlib.sha256(content).hexdigest()[:12]
+    train, test = (items[:cut], tokens[:cut]), (items[cut:end], tokens[cut:end])
     return Data(path.name, digest, chars, longest + 1, *train, *test)
+
+
+def count_tokens(tokens):
+    """How many tokens of each row are not PAD: (N, L) -> (N,), on the CPU."""
+    counts = [(part != PAD).sum(dim=1) for part in tokens.split(8192)]  # in parts to save memory
+    return torch.cat(counts).cpu()
 
 
 def draw_batches(data, config):
     """For every step: the rows of its batch, (steps, batch_size), and how long the longest is."""
     generator = torch.Generator().manual_seed(config.seed)
     rows = torch.randint(len(data.train), (config.steps, config.batch_size), generator=generator)
-    lengths = (data.train != PAD).sum(dim=1).cpu()  # (N,)
-    longest = lengths[rows].amax(dim=1).tolist()  # known beforehand: no step waits for the device
+    # Known before training, so that no step has to wait for the device to find out.
+    longest = count_tokens(data.train)[rows].amax(dim=1).tolist()
     return rows.to(data.train.device), longest
 
 
@@ -164,29 +159,31 @@ def draw_batches(data, config):
 class Attention(nn.Module):
     """n_head heads of causal self-attention: (B, T, n_embd) -> (B, T, n_embd). Vaswani et al. 2017.
 
-    Every position makes a query (what it looks for), a key (what it can be found by) and a value
-    (what it has to give). It receives a mean of the values, weighted by how keys fit its query.
+    Each position makes a query (what it looks for), a key (what it can be found by) and a value
+    (what it has to offer). It receives an average of the values, each weighted by how well its key
+    matches the query.
     """
 
     def __init__(self, config):
         super().__init__()
         if config.n_embd % config.n_head:
-            raise Failure(f"--n-embd {config.n_embd} is not a multiple of --n-head {config.n_head}")
+            sys.exit("error: --n-embd must be a multiple of --n-head")
         self.n_head = config.n_head
         self.qkv = nn.Linear(config.n_embd, 3 * config.n_embd, bias=False)
         self.proj = nn.Linear(config.n_embd, config.n_embd)
 
     def forward(self, x):
         B, T, C = x.shape  # B names of T positions, C = n_embd
+        # Cut the width into heads, and put these before T: each head is a matrix of its own.
         qkv = self.qkv(x).view(B, T, 3 * self.n_head, -1).transpose(1, 2)  # (B, 3 n_head, T, ...)
         q, k, v = qkv.chunk(3, dim=1)  # (B, n_head, T, head_size) each
-        # softmax(q k^T / sqrt(head_size)) v with the future masked, as before, in one call.
+        # softmax(q k^T / sqrt(head_size)) v with the causal mask: the baseline's mathematics.
         x = F.scaled_dot_product_attention(q, k, v, is_causal=True)  # (B, n_head, T, head_size)
-        return self.proj(x.transpose(1, 2).reshape(B, T, C))  # heads side by side
+        return self.proj(x.transpose(1, 2).reshape(B, T, C))  # the heads side by side again
 
 
 class MLP(nn.Module):
-    """Linear, ReLU, linear at every position by itself: (B, T, n_embd) -> (B, T, n_embd)."""
+    """Linear, ReLU, linear at each position separately: (B, T, n_embd) -> (B, T, n_embd)."""
 
     def __init__(self, config):
         super().__init__()
@@ -213,7 +210,7 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Scores (logits) of every next token at every position: (B, T) -> (B, T, vocab_size)."""
+    """The logits of every next token at every position: (B, T) -> (B, T, vocab_size)."""
 
     def __init__(self, config, vocab_size, max_len):
         super().__init__()
@@ -238,87 +235,114 @@ def masked_loss(logits, targets, reduction="mean"):
 @torch.no_grad()
 def token_losses(model, tokens):
     """The loss of every target, 0 where that is PAD: (N, L) -> (N, L - 1), on the CPU."""
+    training = model.training
     model.eval()
-    lengths = (tokens != PAD).sum(dim=1).cpu()
+    lengths = count_tokens(tokens)
+    order = lengths.argsort()  # names of about one length per batch: little padding
     losses = torch.zeros(len(tokens), tokens.size(1) - 1)
-    for rows in lengths.argsort().split(max(1, 2**13 // tokens.size(1))):  # sorted: little PAD
+    start = 0
+    while start < len(order):
+        longest = lengths[order[start : start + 481][-1]].item()
+        rows = order[start : start + min(481, max(1, 8192 // longest))]
         batch = tokens[rows.to(tokens.device), : lengths[rows[-1]]]  # (B, T + 1)
         loss = masked_loss(model(batch[:, :-1]), batch[:, 1:], reduction="none")
         losses[rows, : batch.size(1) - 1] = loss.view(len(rows), -1).cpu()
-    model.train()
+        start += len(rows)
+    model.train(training)
     return losses
 
 
 def mean_loss(losses, tokens):
     """The mean of token_losses(model, tokens) over all targets but PAD."""
-    return losses.sum(dtype=torch.float64).item() / (tokens[:, 1:] != PAD).sum().item()
+    return losses.sum(dtype=torch.float64).item() / count_tokens(tokens[:, 1:]).sum().item()
 
 
 def learning_rate(step, config):
-    """Linear warm-up to the peak, then a cosine to lr_decay_to of it; constant by default."""
+    """Linear warm-up to the peak, then cosine decay to lr_decay_to of it; constant by default."""
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / config.warmup_steps
     done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)  # 0 to 1
-    share = config.lr_decay_to + (1 - config.lr_decay_to) * (1 + math.cos(math.pi * done)) / 2
-    return config.learning_rate * share
+    fraction = config.lr_decay_to + (1 - config.lr_decay_to) * (1 + math.cos(math.pi * done)) / 2
+    return config.learning_rate * fraction
 
 
 def make_optimizer(model, config):
-    """AdamW (Loshchilov and Hutter 2019): mean gradients, each divided by its usual size."""
+    """AdamW (Loshchilov and Hutter 2019).
+
+    It moves each parameter by the running mean of its gradient (the first moment) over the root of
+    the running mean of its square (the second moment): all parameters move at about the same speed,
+    however small their gradients are. Weight decay shrinks the parameters apart from that.
+    """
     return torch.optim.AdamW(model.parameters(), weight_decay=config.weight_decay, fused=True)
 
 
-def train(model, optimizer, data, batches, config, state):
-    """Train from state["step"] to the next evaluation, and note in the state where that is."""
-    rows, longest = batches
-    end = (state["step"] // config.eval_interval + 1) * config.eval_interval
-    end = min(end, config.steps)
+def evaluate(model, data, config, state):
+    """Add the losses on the first 1,000 training names and on the test set to the curve."""
+    parts = data.train[:1000], data.test
+    train_loss, test_loss = (mean_loss(token_losses(model, part), part) for part in parts)
+    step, pace = state["step"], state["seconds"] / state["step"]
+    if not math.isfinite(train_loss + test_loss):
+        sys.exit(f"error: the loss is not finite at step {step}: try a lower --learning-rate")
+    state["curve"].append([step, round(train_loss, 6), round(test_loss, 6)])
+    names = generate(model, data, 3, torch.Generator().manual_seed(config.seed))
+    left = f"{1000 * pace:6.2f} ms/step  {pace * (config.steps - step):4.0f} s left"
+    print(
+        f"step {step:6,}  train {train_loss:.4f}  test {test_loss:.4f}  {left} ", *names, flush=True
+    )
+
+
+def train(model, optimizer, data, config, state, checkpoint):
+    """Train from state["step"] to the end; evaluate and save every eval_interval steps."""
+    rows, longest = draw_batches(data, config)
     start = time.perf_counter()
-    for step in range(state["step"], end):
-        # Forward: how surprising are the characters that come next?
+    for step in range(state["step"], config.steps):
+        # Forward: how surprising is each next character to the model?
         tokens = data.train[:, : longest[step]][rows[step]]  # (B, T + 1)
         inputs, targets = tokens[:, :-1], tokens[:, 1:]  # a target is the input one position later
         loss = masked_loss(model(inputs), targets)
 
-        # Backward: how does the loss change with each parameter?
+        # Backward: how would the loss change with each parameter?
         optimizer.zero_grad()
         loss.backward()
         if config.grad_clip:
             nn.utils.clip_grad_norm_(model.parameters(), config.grad_clip)
 
-        # Update: move every parameter a little, so that the loss falls.
+        # Update: move every parameter a little so that the loss falls.
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, config)
         optimizer.step()
-    loss.item()  # waits for the device, before the clock is read
-    state["seconds"] += time.perf_counter() - start
-    state["step"] = end
 
-
-def evaluate(model, data, config, state):
-    """Add the losses of the first 1,000 training items and of the test split to the curve."""
-    parts = data.train[:1000], data.test
-    train_loss, test_loss = (mean_loss(token_losses(model, part), part) for part in parts)
-    step, pace = state["step"], state["seconds"] / state["step"]
-    if not math.isfinite(train_loss + test_loss):
-        raise Failure(f"the loss is not finite at step {step}: try a lower --learning-rate", 1)
-    state["curve"].append([step, train_loss, test_loss])
-    left = f"{1000 * pace:6.2f} ms/step  {pace * (config.steps - step):4.0f} s left"
-    print(f"step {step:6,}  train {train_loss:.4f}  test {test_loss:.4f}  {left}", flush=True)
+        # Evaluate, and save what --resume needs.
+        state["step"] = step + 1
+        if state["step"] % config.eval_interval == 0 or state["step"] == config.steps:
+            loss.item()  # waits for the device, before the clock is read
+            state["seconds"] += time.perf_counter() - start
+            evaluate(model, data, config, state)
+            if checkpoint:
+                save_checkpoint(checkpoint, state, model, optimizer).replace(checkpoint)
+            start = time.perf_counter()
 
 
 # --- Sampling ---
 @torch.no_grad()
-def generate(model, data, num, generator, prompt="", temperature=1.0):
-    """`num` names that begin with `prompt`; a temperature below 1 prefers the likelier ones."""
+def generate(model, data, num, generator, prompt="", temperature=1.0, top_k=0):
+    """Draw `num` names that begin with `prompt`, character by character.
+
+    A temperature below 1 favours likely characters; with top_k only the k likeliest are drawn.
+    """
+    training = model.training
     model.eval()
     device = next(model.parameters()).device
     tokens = torch.tensor([[BOUNDARY, *(data.chars.index(char) + 2 for char in prompt)]] * num)
     while tokens.size(1) < data.max_len and not (tokens[:, 1:] == BOUNDARY).any(dim=1).all():
         logits = model(tokens.to(device))[:, -1].cpu() / temperature  # (num, vocab_size)
         logits[:, PAD] = -math.inf  # never drawn
+        if top_k:
+            least = logits.topk(min(top_k, logits.size(1))).values[:, -1:]  # (num, 1)
+            logits = logits.masked_fill(logits < least, -math.inf)
         drawn = torch.multinomial(logits.softmax(dim=-1), 1, generator=generator)  # (num, 1)
         tokens = torch.cat([tokens, drawn], dim=1)
+    model.train(training)
     names = []
     for row in tokens[:, 1:].tolist():
         end = row.index(BOUNDARY) if BOUNDARY in row else len(row)  # later draws are dropped
@@ -327,81 +351,98 @@ def generate(model, data, num, generator, prompt="", temperature=1.0):
 
 
 # --- Results ---
-COLUMNS = """script label preset overrides builds_on data data_hash seed steps n_embd head_size
-n_head n_layer params train test test_from_2nd test_unseen seconds ms_per_step device threads torch
-source finished samples settings""".split()
+COLUMNS = """script preset overrides seed params train test test_from_2nd test_unseen seconds device
+torch data data_hash source finished settings samples curve""".split()
 
 
 def source_hash():
-    """Short hash of Data, Model and Training. Comments, docstrings and layout do not count."""
+    """Short hash of Data (without read_names), Model and Training: of what makes the losses.
+
+    Layout, comments, docstrings and messages do not count.
+    """
     text = Path(__file__).read_text(encoding="utf-8")
-    sections = re.findall(r"^# --- (?:Data|Model|Training) ---$.*?(?=^# ---)", text, re.M | re.S)
-    tree = ast.parse("".join(sections))
+    tree = ast.parse(text.partition("# --- Data ---")[2].partition("# --- Sampling ---")[0])
+    tree.body = [node for node in tree.body if getattr(node, "name", "") != "read_names"]
     for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("print", "sys.exit"):
+            node.args, node.keywords = [], []
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node) is not None:
             node.body = node.body[1:] or [ast.Pass()]
     return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()[:12]
 
 
-def run_name(script, preset, overrides, data, device, seed):
-    """What a run's files are called: train-2@final-n_layer=2-seed3. No two kinds share a name."""
-    words = [Path(script).stem + (f"@{preset}" if preset else ""), *overrides.split()]
-    if data.hash != NAMES_SHA256[:12]:
-        words.append(f"{data.name}-{data.hash}")
-    if device != "cpu":
-        words.append(device)
-    return "-".join([*words, f"seed{seed}"])
-
-
-def describe(options, config, overrides, data, model, device):
-    """What the run is. A checkpoint is only resumed if it agrees in all of this."""
-    processor = torch.cpu.get_capabilities().get("cpu_name", "")
+def describe(options, config, overrides, data, model):
+    """What the run is: the columns that are known before training, and what a checkpoint needs."""
+    cpu = getattr(torch.cpu, "get_capabilities", dict)()  # PyTorch 2.9 lacks it
+    chip = torch.cuda.get_device_name() if options.device == "cuda" else cpu.get("cpu_name", "")
     return {
-        "script": Path(__file__).name,
-        "source": source_hash(),
+        "script": Path(__file__).stem,
         "preset": options.preset or "",
         "overrides": overrides,
-        "settings": asdict(config),
+        "seed": config.seed,
         "params": sum(p.numel() for p in model.parameters()),
+        "device": f"{options.device} ({chip})",
+        "torch": str(torch.__version__),  # a plain string, which torch.load() takes as safe
         "data": data.name,
         "data_hash": data.hash,
+        "source": source_hash(),
+        "settings": asdict(config),
         "chars": data.chars,
         "max_len": data.max_len,
-        "device": f"{device} ({torch.cuda.get_device_name() if device == 'cuda' else processor})",
-        "torch": str(torch.__version__),  # a plain string, which torch.load() takes as safe
     }
 
 
+def run_name(script, preset, overrides, data_hash, device, seed):
+    """The name of a run's files, such as train-2@final-n_layer=2-seed3."""
+    words = overrides.split()
+    if len(overrides) > 100:  # a file name has a limit
+        words = [hashlib.sha256(overrides.encode()).hexdigest()[:12]]
+    if data_hash != NAMES_SHA256[:12]:
+        words.append(data_hash)
+    if device != "cpu":
+        words.append(device)
+    return "-".join([f"{script}@{preset}" if preset else script, *words, f"seed{seed}"])
+
+
+def rng_of(model):
+    """The module that holds the RNG state which dropout uses: torch, torch.cuda or torch.mps."""
+    device = next(model.parameters()).device.type
+    return torch if device == "cpu" else getattr(torch, device)
+
+
 def save_checkpoint(path, state, model, optimizer):
-    """Write the state, the model, the optimizer and the random numbers to come to one file."""
-    state["saved"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    """Write all that --resume needs to a temporary file, which is returned to be moved to path."""
+    state["finished"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     parts = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
-    file = io.BytesIO()  # in memory first, so that a full disk is an OSError
-    torch.save({**state, **parts, "random": torch.get_rng_state()}, file)
-    write_whole(path, file.getvalue())
+    content = io.BytesIO()  # in memory first, so that a full disk is an OSError
+    torch.save({**state, **parts, "rng": rng_of(model).get_rng_state()}, content)
+    temporary = path.with_name(f"{path.name}.tmp")
+    temporary.write_bytes(content.getvalue())
+    return temporary
 
 
 def load_checkpoint(path, state, model, optimizer):
-    """Take over what this run saved, or say in a line why it starts from the beginning."""
+    """Go on from the checkpoint of this run. One of anything else stops it, and stays."""
+    otherwise = f"{path}; without --resume the run starts over and replaces it"
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
-        differing = [key for key, value in state["run"].items() if saved["run"][key] != value]
-        problem = f"it was made with another {', '.join(differing)}" if differing else None
-    except FileNotFoundError:
-        problem = "there is none"
+        before, now = ({**run, **run["settings"]} for run in (saved.pop("run"), state["run"]))
     except Exception as error:  # a damaged file can raise anything
-        problem = f"it cannot be read ({type(error).__name__})"
-    if problem:
-        print(f"note: no checkpoint to go on from, starting anew: {path}: {problem}")
-        return
+        sys.exit(f"error: cannot read the checkpoint ({type(error).__name__}): {otherwise}")
+    differing = [key for key in before | now if before.get(key) != now.get(key)]
+    harmless = {"settings", "threads", "device", "torch", "data"}
+    if apart := [key for key in differing if key not in harmless]:
+        sys.exit(f"error: the checkpoint was made with another {', '.join(apart)}: {otherwise}")
+    if differing:
+        print("note: other threads, machine or PyTorch than before: the last digits may differ")
     model.load_state_dict(saved.pop("model"))
     optimizer.load_state_dict(saved.pop("optimizer"))
-    torch.set_rng_state(saved.pop("random"))
+    rng_of(model).set_rng_state(saved.pop("rng"))
     state.update(saved)
 
 
 def final_losses(model, data):
-    """Exact losses: of all items, without first characters, of test items not trained on."""
+    """Exact losses: of all names, without first characters, of test names not trained on."""
     losses = token_losses(model, data.test)
     known = set(data.train_items)
     unseen = [i for i, item in enumerate(data.test_items) if item not in known]
@@ -413,176 +454,136 @@ def final_losses(model, data):
     }
 
 
-def make_row(state, config, losses, names):
+def make_row(state, losses, names):
     """The run as a row of the table: {column: value}."""
-    run = state["run"]
-    preset = PRESETS.get(run["preset"], {"label": LABEL, "builds_on": BUILDS_ON})
-    row = {column: run[column] for column in COLUMNS if column in run}
-    row |= {"label": preset["label"], "builds_on": preset["builds_on"]}
-    row |= {"n_head": 1, "n_layer": 1}  # of scripts without such a knob
-    row |= {column: value for column, value in asdict(config).items() if column in COLUMNS}
-    row.setdefault("head_size", config.n_embd // row["n_head"])
-    row |= {name: "" if loss is None else f"{loss:.6f}" for name, loss in losses.items()}
-    row["seconds"] = f"{state['seconds']:.6f}"
-    row["ms_per_step"] = f"{1000 * state['seconds'] / config.steps:.6f}"
-    row["finished"] = state["saved"]
-    row["samples"] = json.dumps(names, ensure_ascii=False)
-    row["settings"] = json.dumps(asdict(config))
+    row = state["run"] | {name: "" if x is None else f"{x:.6f}" for name, x in losses.items()}
+    row |= {"seconds": f"{state['seconds']:.6f}", "finished": state["finished"]}
+    row |= {"settings": json.dumps(row["settings"]), "curve": json.dumps(state["curve"])}
+    row |= {"samples": json.dumps(names, ensure_ascii=False)}
     return {column: row[column] for column in COLUMNS}
 
 
 def check_table(path, columns):
-    """Raise Failure now if the row could not be added at the end. Writes nothing."""
-    place = next(place for place in (path, *path.absolute().parents) if place.exists())
-    if not os.access(place, os.W_OK) or (place != path and not place.is_dir()):
-        raise Failure(f"cannot write to {place}: choose another --results-dir")
-    table = path.read_bytes() if place == path else b""
-    if table and table.splitlines()[0] != ",".join(columns).encode():
-        raise Failure(f"{path} has a foreign header: move it, or choose another --results-dir")
+    """Make the table where there is none; stop where a row could not be added to it."""
+    header = ",".join(columns) + "\n"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with open(path, "x", encoding="utf-8") as file:  # of runs side by side, one makes it
+            file.write(header)
+    except FileExistsError:
+        with open(path, "a+", encoding="utf-8") as file:
+            file.seek(0)
+            if file.readline() not in (header, ""):
+                sys.exit(f"error: {path} has other columns: move it, or choose a --results-dir")
 
 
 def append_row(path, row):
-    """Add the row to the table, in one write under a lock, unless a resumed run did so before."""
+    """Add the row in one write, so that runs side by side lose none. A finished run has but one."""
+    check_table(path, row)  # it may be gone by now
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([row.keys(), row.values()])
-    header, line = text.getvalue().encode(errors="backslashreplace").split(b"\n", 1)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    csv.writer(text, lineterminator="\n").writerow(row.values())
+    line = text.getvalue().encode(errors="backslashreplace")
     with open(path, "ab+", buffering=0) as file:
-        if os.name == "posix":
-            import fcntl  # Windows has none, and no lock then
-
-            fcntl.flock(file, fcntl.LOCK_EX)
         file.seek(0)
         table = file.read()
-        if b"\n" + line in table.replace(b"\r\n", b"\n"):
-            return
-        if not table:
-            line = header + b"\n" + line
-        elif not table.endswith(b"\n"):
-            line = b"\n" + line
-        if file.write(line) < len(line):
-            file.truncate(len(table))
-            raise OSError(f"no space left for the row in {path}")
-
-
-def write_curve(path, curve):
-    """The losses during training, one line an evaluation."""
-    lines = [f"{step},{train:.6f},{test:.6f}\n" for step, train, test in curve]
-    write_whole(path, "".join(["step,train,test\n", *lines]).encode())
+        when = f"{row['seconds']},", f",{row['finished']},"  # a resumed run has the same
+        if not any(all(x.encode() in old for x in when) for old in table.splitlines()):
+            file.write(line if table.endswith(b"\n") else b"\n" + line)
 
 
 # --- Main ---
-class Parser(argparse.ArgumentParser):
-    def error(self, message):
-        raise Failure(f"{message}; see --help")
-
-
 def parse(argv):
-    """The command line: its options, the Config, and which knobs depart from preset or defaults."""
+    """The command line: the options, the Config, and what differs from the preset or defaults."""
     raw = argparse.RawDescriptionHelpFormatter
-    parser = Parser(description=__doc__, formatter_class=raw, allow_abbrev=False)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw, allow_abbrev=False)
     for entry in fields(Config):
         kind = {"action": "store_true"} if entry.type is bool else {"type": entry.type}
         text = f"{entry.metadata['help']} (default: {entry.default})"
         flag = "--" + entry.name.replace("_", "-")
         parser.add_argument(flag, default=argparse.SUPPRESS, help=text, **kind)
     if PRESETS:
-        parser.add_argument("--preset", choices=PRESETS, help="knobs by name; flags override them")
-    parser.add_argument("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto")
-    parser.add_argument("--data", metavar="FILE", help="UTF-8 text, one item a line")
-    parser.add_argument("--results-dir", metavar="DIR", type=Path, default=HERE / "results")
-    parser.add_argument("--no-record", action="store_true", help="write nothing")
+        parser.add_argument(
+            "--preset", choices=PRESETS, help="a set of the above; flags override it"
+        )
+    devices = [name for name in ("cuda", "cpu", "mps") if getattr(torch, name).is_available()]
+    text = f"MPS only when asked for (default: {devices[0]})"
+    parser.add_argument("--device", choices=devices, default=devices[0], help=text)
+    parser.add_argument("--data", metavar="FILE", help="UTF-8 text, one name per line")
+    parser.add_argument("--results-dir", metavar="DIR", default=HERE / "results")
+    parser.add_argument("--no-record", action="store_true", help="write no row and no checkpoint")
     parser.add_argument("--resume", action="store_true", help="go on from this run's checkpoint")
     parser.add_argument("--debug", action="store_true", help="find what made a NaN (slow)")
     options = parser.parse_args(argv, argparse.Namespace(preset=None))
+    if "" in (options.data, options.results_dir):
+        parser.error("an empty path: is a shell variable unset?")
 
-    defaults = Config(**PRESETS[options.preset]["knobs"]) if options.preset else Config()
-    given = {key: value for key, value in vars(options).items() if hasattr(defaults, key)}
-    config = replace(defaults, **given)
-    overrides = []
-    for entry in sorted(fields(Config), key=lambda entry: entry.name):
-        name, value = entry.name, getattr(config, entry.name)
+    defaults = Config(**PRESETS[options.preset]["settings"]) if options.preset else Config()
+    given = {key: value for key, value in sorted(vars(options).items()) if hasattr(defaults, key)}
+    for entry in fields(Config):
         low, high = entry.metadata["low"], entry.metadata["high"]
-        if not low <= value <= high:
-            raise Failure(f"--{name.replace('_', '-')} {value} is not from {low} to {high}")
-        if value != getattr(defaults, name) and name not in ("seed", "threads"):
-            overrides.append(f"{name}={value}")
-    return options, config, " ".join(overrides)
+        if not low <= given.get(entry.name, low) <= high:
+            flag = "--" + entry.name.replace("_", "-")
+            parser.error(f"{flag} takes values from {low} to {high}")
+    words = [f"{key}={value}" for key, value in given.items() if value != getattr(defaults, key)]
+    words = [word for word in words if not word.startswith(("seed=", "threads="))]
+    return options, replace(defaults, **given), " ".join(words)
 
 
-def pick_device(name):
-    """The device to train on; auto is CUDA where there is one, else the CPU."""
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if not getattr(torch, name).is_available():
-        raise Failure(f"--device {name}: there is none on this machine that PyTorch can use")
-    return name
+def print_start(name, run, data):
+    """What is about to be trained, on what, and why its losses may not be comparable."""
+    count, longest = len(data.train_items) + len(data.test_items), data.max_len - 1
+    print(f"{data.name}: {count:,} names of up to {longest} letters, {len(data.chars)} characters")
+    print(f"{name}: {run['params']:,} parameters, {run['device']}")
+    if data.hash != NAMES_SHA256[:12] or not run["device"].startswith("cpu"):
+        print("note: other data or another device: this run is no part of the comparison")
+    if run["settings"]["validate"]:
+        print("note: test stands for the validation set, the last tenth of the training set")
 
 
-def print_results(losses, names, data):
-    """The final losses and the generated names, for whoever sits at the terminal."""
+def main(argv=None):
+    """Train this model, evaluate it exactly, and record the run."""
+    options, config, overrides = parse(argv)
+    torch.set_num_threads(config.threads)
+    torch.autograd.set_detect_anomaly(options.debug)
+    data = load_data(options.data, config, options.device, keep=not options.no_record)
+    torch.manual_seed(config.seed)
+    model = Transformer(config, len(data.chars) + 2, data.max_len).to(options.device)
+    optimizer = make_optimizer(model, config)
+
+    run = describe(options, config, overrides, data, model)
+    state = {"run": run, "step": 0, "seconds": 0.0, "curve": []}  # what a checkpoint holds
+    script, seed = run["script"], config.seed
+    name = run_name(script, options.preset, overrides, data.hash, options.device, seed)
+    print_start(name, run, data)
+    table = Path(options.results_dir) / "results.csv"
+    checkpoint = Path(options.results_dir) / "checkpoints" / f"{name}.pt"
+    if options.resume and checkpoint.exists():
+        load_checkpoint(checkpoint, state, model, optimizer)
+    if not options.no_record:  # what cannot be written is found now, not after training
+        check_table(table, COLUMNS)
+        checkpoint.parent.mkdir(exist_ok=True)
+        save_checkpoint(checkpoint, state, model, optimizer)
+    train(model, optimizer, data, config, state, None if options.no_record else checkpoint)
+
+    losses = final_losses(model, data)
+    names = generate(model, data, 10, torch.Generator().manual_seed(seed))
+    if not options.no_record:
+        append_row(table, make_row(state, losses, names))
     for figure, loss in losses.items():
         if loss is not None:
             print(f"{figure:14} {loss:.4f} nats per character")
     marked = [name + "*" if name in data.train_items else name for name in names]
-    print("ten names, * is in the training split:", " ".join(marked))
-
-
-def main(argv=None):
-    """Train this model and record the run."""
-    options, config, overrides = parse(argv)
-    if not options.no_record:
-        check_table(options.results_dir / "results.csv", COLUMNS)
-    device = pick_device(options.device)
-    torch.set_num_threads(config.threads)
-    torch.autograd.set_detect_anomaly(options.debug)
-
-    data = load_data(options.data, config, device, save=not options.no_record)
-    torch.manual_seed(config.seed)
-    model = Transformer(config, len(data.chars) + 2, data.max_len).to(device)
-    optimizer = make_optimizer(model, config)
-    batches = draw_batches(data, config)
-    described = describe(options, config, overrides, data, model, device)
-    name = run_name(__file__, options.preset, overrides, data, device, config.seed)
-    print(f"{name}: {described['params']:,} parameters, on {data.name}, {described['device']}")
-    if data.hash != NAMES_SHA256[:12]:
-        print(f"note: {data.name} is not makemore's names.txt: no part of the comparison")
-
-    state = {"run": described, "step": 0, "seconds": 0.0, "curve": []}  # what a checkpoint holds
-    checkpoint = options.results_dir / "checkpoints" / f"{name}.pt"
-    if options.resume:
-        load_checkpoint(checkpoint, state, model, optimizer)
-    while state["step"] < config.steps:
-        train(model, optimizer, data, batches, config, state)
-        evaluate(model, data, config, state)
-        if not options.no_record:
-            save_checkpoint(checkpoint, state, model, optimizer)
-
-    losses = final_losses(model, data)
-    names = generate(model, data, 10, torch.Generator().manual_seed(config.seed))
-    if not options.no_record:
-        write_curve(options.results_dir / "curves" / f"{name}.csv", state["curve"])
-        append_row(options.results_dir / "results.csv", make_row(state, config, losses, names))
-    print_results(losses, names, data)
-
-
-def run():
-    """main(), with what may be expected to go wrong in one line. A bug keeps its traceback."""
-    sys.stdout.reconfigure(errors="replace")  # a terminal may lack a character of the data
-    try:
-        main()
-        return
-    except Failure as error:
-        message, status = str(error), error.status
-    except OSError as error:
-        message, status = f"{error}: mend that and run the same command with --resume", 1
-    except (MemoryError, torch.OutOfMemoryError):
-        message, status = "out of memory: try a smaller --batch-size or --n-embd", 1
-    except KeyboardInterrupt:
-        message, status = "stopped; --resume goes on from the last evaluation that was saved", 130
-    print("error:", " ".join(message.split()), file=sys.stderr)
-    sys.exit(status)
+    print("ten names, * is in the training set:", *marked)
 
 
 if __name__ == "__main__":
-    run()
+    if hasattr(sys.stdout, "reconfigure"):  # a notebook's stdout has no such method
+        sys.stdout.reconfigure(errors="replace")  # a terminal may lack a character of the data
+    try:
+        main()
+    except OSError as error:
+        sys.exit(f"error: {error}")
+    except (MemoryError, torch.OutOfMemoryError):
+        sys.exit("error: out of memory: try a smaller --batch-size or --n-embd")
+    except KeyboardInterrupt:
+        sys.exit("stopped: the same command with --resume goes on from the last evaluation")
