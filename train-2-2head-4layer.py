@@ -59,7 +59,7 @@ class Config:
     validate: bool = option(False, "evaluate on the last tenth of the training set", low=0)
 
 
-PRESETS = {}
+PRESETS = {}  # named sets of hyperparameters: train-2.py has some
 
 # --- Data ---
 HERE = Path(__file__).resolve().parent
@@ -133,6 +133,7 @@ def load_data(file, config, device, keep=True):
 
     chars = sorted(set("".join(items)))
     token_of = {char: token for token, char in enumerate(chars, start=2)}
+    # With names.txt, "ava" becomes [1, 2, 23, 2, 1], and then 0 up to the length of the longest.
     rows = [torch.tensor([BOUNDARY, *map(token_of.get, item), BOUNDARY]) for item in items]
     tokens = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=PAD).to(device)
     digest = hashlib.sha256(content).hexdigest()[:12]
@@ -223,10 +224,11 @@ def token_losses(model, tokens):
     training = model.training
     model.eval()
     lengths = count_tokens(tokens)
-    order = lengths.argsort()  # names of about one length per batch: little padding
+    order = lengths.argsort()  # names of about one length share a batch: little padding
     losses = torch.zeros(len(tokens), tokens.size(1) - 1)
     start = 0
     while start < len(order):
+        # At most 481 names, and 8,192 tokens: what fits a cache, however long the names are.
         longest = lengths[order[start : start + 481][-1]].item()
         rows = order[start : start + min(481, max(1, 8192 // longest))]
         batch = tokens[rows.to(tokens.device), : lengths[rows[-1]]]  # (B, T + 1)
