@@ -259,7 +259,9 @@ def token_losses(model, tokens):
 
 def mean_loss(losses, tokens):
     """The mean of token_losses(model, tokens) over all targets but PAD."""
-    return losses.sum(dtype=torch.float64).item() / count_tokens(tokens[:, 1:]).sum().item()
+    parts = losses.split(8192)  # in parts to save memory: float64 makes a copy
+    total = sum(part.sum(dtype=torch.float64).item() for part in parts)
+    return total / count_tokens(tokens[:, 1:]).sum().item()
 
 
 def learning_rate(step, config):
@@ -567,7 +569,8 @@ def main(argv=None):
     if not options.no_record:  # what cannot be written is found now, not after training
         check_table(table, COLUMNS)
         checkpoint.parent.mkdir(exist_ok=True)
-        save_checkpoint(checkpoint, state, model, optimizer)
+        if state["step"] < config.steps:
+            save_checkpoint(checkpoint, state, model, optimizer)
     train(model, optimizer, data, config, state, None if options.no_record else checkpoint)
 
     losses = final_losses(model, data)
