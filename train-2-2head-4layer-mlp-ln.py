@@ -2,8 +2,9 @@
 
 Every layer adds to the residual stream, so the scale of its numbers can change from layer to layer.
 LayerNorm (Ba et al. 2016) gives each position's vector mean 0 and variance 1, then applies a
-learned scale and shift. It stands before attention and before the MLP (pre-norm); the stream itself
-is left alone. The published chain has no LayerNorm before lm_head, so this one has none either.
+learned scale and shift. It comes before attention and before the MLP (pre-norm); the stream itself
+is not normalized. Pre-norm models usually have one more LayerNorm before lm_head; the published
+chain that these scripts follow has none, so neither has this one.
 """
 
 # /// script
@@ -35,29 +36,27 @@ BUILDS_ON = "train-2-2head-4layer-mlp"
 
 
 def option(default, help, low=1, high=2**31 - 1):
-    """A field of Config. Its flag on the command line takes values from low to high."""
+    """A field of Config: its default, its --help text, and the range that its flag accepts."""
     return field(default=default, metadata={"help": help, "low": low, "high": high})
 
 
 @dataclass
 class Config:
     n_embd: int = option(32, "width of the embedding")
-    n_head: int = option(2, "attention heads; head_size is n_embd / n_head")
+    n_head: int = option(2, "attention heads, each n_embd / n_head wide")
     n_layer: int = option(4, "layers")
     steps: int = option(5000, "optimizer steps")
     batch_size: int = option(32, "names per batch")
     learning_rate: float = option(1e-3, "peak learning rate", low=0)
-    lr_decay_to: float = option(
-        1.0, "cosine decay ends at this fraction of the peak", low=0, high=1
-    )
+    lr_decay_to: float = option(1.0, "fraction of the peak that a cosine ends at", low=0, high=1)
     warmup_steps: int = option(0, "steps over which the learning rate rises to its peak", low=0)
     weight_decay: float = option(0.0, "AdamW's weight decay, on all parameters", low=0)
-    grad_clip: float = option(0.0, "maximum norm of the gradient, 0 for no limit", low=0)
+    grad_clip: float = option(0.0, "maximum norm of the gradient; 0 means no clipping", low=0)
     eval_interval: int = option(500, "steps between evaluations")
-    seed: int = option(0, "seed of initialisation, batches and sampling", low=0, high=2**63 - 1)
+    seed: int = option(0, "seed of weights, batches, dropout, samples", low=0, high=2**63 - 1)
     split_seed: int = option(42, "seed of the training/test split", low=0, high=2**63 - 1)
     threads: int = option(1, "CPU threads", high=1024)
-    validate: bool = option(False, "evaluate on the last tenth of the training set", low=0)
+    validate: bool = option(False, "hold out a tenth of the training set, test on that", low=0)
 
 
 PRESETS = {}  # named sets of hyperparameters: train-2.py has some
@@ -66,7 +65,7 @@ PRESETS = {}  # named sets of hyperparameters: train-2.py has some
 HERE = Path(__file__).resolve().parent
 NAMES_URL = "https://raw.githubusercontent.com/karpathy/makemore/master/names.txt"
 NAMES_SHA256 = "0a30b5557f192f32ab962680889aac5f6fda0f4cecf40a6d0b5694f58ea8cc4d"
-LONGEST = 1000  # characters in a name at most: every name is padded to the longest
+LONGEST = 1000  # limit on the characters in a name, because all are padded to the longest
 PAD, BOUNDARY = 0, 1  # padding, and the token at both ends of a name; characters start at 2
 
 
@@ -75,7 +74,7 @@ class Data:
     name: str
     hash: str
     chars: list  # the character of token 2, of token 3, and so on
-    max_len: int  # of an input: the boundary and the longest name
+    max_len: int  # longest input in tokens: the boundary and the longest name
     train_items: list
     train: torch.Tensor  # (N, max_len + 1): boundary, characters, boundary, then PAD
     test_items: list
@@ -101,12 +100,12 @@ def read_names(keep):
             temporary.write_bytes(content)
             temporary.replace(path)  # in one move, so that no other run reads half of it
     except OSError as error:
-        print(f"note: cannot keep names.txt ({error}): the next run downloads it again")
+        print(f"note: cannot keep names.txt ({error}): the next run will download it again")
     return path, content
 
 
 def read_items(path, content):
-    """The lines of the file that are not blank, without what nobody sees."""
+    """The lines of a UTF-8 text, stripped, without blank ones and invisible differences."""
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -124,11 +123,11 @@ def load_data(file, config, device, keep=True):
     items = read_items(path, content)
     longest = max(map(len, items), default=0)
     if longest > LONGEST:
-        sys.exit(f"error: {path} has a line of {longest:,} characters, and {LONGEST:,} is the most")
+        sys.exit(f"error: {path} has a line of {longest:,} characters; the limit is {LONGEST:,}")
     random.Random(config.split_seed).shuffle(items)
     cut, end = int(0.8 * len(items)), len(items)
     if config.validate:
-        cut, end = cut - cut // 10, cut  # the test set has no part in a choice
+        cut, end = cut - cut // 10, cut  # hyperparameters must not be chosen on the test set
     if not 0 < cut < end:
         sys.exit(f"error: {path} has {len(items)} names, too few for a training and a test set")
 
@@ -143,27 +142,28 @@ def load_data(file, config, device, keep=True):
 
 
 def count_tokens(tokens):
-    """How many tokens of each row are not PAD: (N, L) -> (N,), on the CPU."""
+    """The number of tokens in each row that are not PAD: (N, L) -> (N,), on the CPU."""
     counts = [(part != PAD).sum(dim=1) for part in tokens.split(8192)]  # in parts to save memory
     return torch.cat(counts).cpu()
 
 
 def draw_batches(data, config):
-    """For every step: the rows of its batch, (steps, batch_size), and how long the longest is."""
+    """The row numbers of every step's batch, (steps, batch_size), and its longest row in tokens."""
     generator = torch.Generator().manual_seed(config.seed)
     rows = torch.randint(len(data.train), (config.steps, config.batch_size), generator=generator)
-    # Known before training, so that no step has to wait for the device to find out.
+    # Computed up front, so that no training step has to wait for a GPU to answer.
     longest = count_tokens(data.train)[rows].amax(dim=1).tolist()
     return rows.to(data.train.device), longest
 
 
 # --- Model ---
+# In the shapes, B is the number of names in a batch and T the number of positions in each.
 class Attention(nn.Module):
-    """n_head heads of causal self-attention: (B, T, n_embd) -> (B, T, n_embd). Vaswani et al. 2017.
+    """n_head heads of causal attention (Vaswani et al. 2017): (B, T, n_embd) -> (B, T, n_embd).
 
     Each position makes a query (what it looks for), a key (what it can be found by) and a value
-    (what it has to offer). It receives an average of the values, each weighted by how well its key
-    matches the query.
+    (what it has to offer). Its output is a weighted average of the values, its own and those of
+    earlier positions: the better a key matches the query, the larger the weight of its value.
     """
 
     def __init__(self, config):
@@ -175,13 +175,13 @@ class Attention(nn.Module):
         self.proj = nn.Linear(config.n_embd, config.n_embd)
 
     def forward(self, x):
-        B, T, C = x.shape  # B names of T positions, C = n_embd
-        # Cut the width into heads, and put these before T: each head is a matrix of its own.
-        qkv = self.qkv(x).view(B, T, 3 * self.n_head, -1).transpose(1, 2)  # (B, 3 n_head, T, ...)
+        B, T, C = x.shape  # C is n_embd
+        # Split the width into heads, and move them before T: (B, 3 * n_head, T, head_size).
+        qkv = self.qkv(x).view(B, T, 3 * self.n_head, -1).transpose(1, 2)
         q, k, v = qkv.chunk(3, dim=1)  # (B, n_head, T, head_size) each
-        # softmax(q k^T / sqrt(head_size)) v with the causal mask: the baseline's mathematics.
+        # softmax(q k^T / sqrt(head_size)) v with the causal mask, as written out in the baseline.
         x = F.scaled_dot_product_attention(q, k, v, is_causal=True)  # (B, n_head, T, head_size)
-        return self.proj(x.transpose(1, 2).reshape(B, T, C))  # the heads side by side again
+        return self.proj(x.transpose(1, 2).reshape(B, T, C))  # heads side by side
 
 
 class MLP(nn.Module):
@@ -214,7 +214,7 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """The logits of every next token at every position: (B, T) -> (B, T, vocab_size)."""
+    """Tokens (B, T) -> the logits of the next token at every position, (B, T, vocab_size)."""
 
     def __init__(self, config, vocab_size, max_len):
         super().__init__()
@@ -231,7 +231,10 @@ class Transformer(nn.Module):
 
 # --- Training ---
 def masked_loss(logits, targets, reduction="mean"):
-    """-log p(target) in nats, no PAD: (B, T, vocab_size), (B, T) -> (), or "none": (B * T,)."""
+    """Cross-entropy, -log p(target) in nats, over the targets that are not PAD.
+
+    (B, T, vocab_size), (B, T) -> (), the mean; with reduction="none" -> (B * T,), 0 where PAD.
+    """
     logits, targets = logits.flatten(0, 1), targets.flatten()
     return F.cross_entropy(logits, targets, ignore_index=PAD, reduction=reduction)
 
@@ -274,17 +277,18 @@ def learning_rate(step, config):
 
 
 def make_optimizer(model, config):
-    """AdamW (Loshchilov and Hutter 2019).
+    """AdamW: Adam (Kingma and Ba 2015) with decoupled weight decay (Loshchilov and Hutter 2019).
 
-    It moves each parameter by the running mean of its gradient (the first moment) over the root of
-    the running mean of its square (the second moment): all parameters move at about the same speed,
-    however small their gradients are. Weight decay shrinks the parameters apart from that.
+    Adam moves each parameter against the running mean of its gradient (the first moment), divided
+    by the root of the running mean of its squared gradient (the second moment): all parameters move
+    at a similar speed, however small their gradients. Weight decay shrinks them separately.
     """
+    # train() sets the learning rate at every step; fused=True is one kernel for all parameters.
     return torch.optim.AdamW(model.parameters(), weight_decay=config.weight_decay, fused=True)
 
 
 def evaluate(model, data, config, state):
-    """Add the losses on the first 1,000 training names and on the test set to the curve."""
+    """Add the losses to the curve (training: of the first 1,000 names); print them and samples."""
     parts = data.train[:1000], data.test
     train_loss, test_loss = (mean_loss(token_losses(model, part), part) for part in parts)
     step, pace = state["step"], state["seconds"] / state["step"]
@@ -292,10 +296,9 @@ def evaluate(model, data, config, state):
         sys.exit(f"error: the loss is not finite at step {step}: try a lower --learning-rate")
     state["curve"].append([step, round(train_loss, 6), round(test_loss, 6)])
     names = generate(model, data, 3, torch.Generator().manual_seed(config.seed))
-    left = f"{1000 * pace:6.2f} ms/step  {pace * (config.steps - step):4.0f} s left"
-    print(
-        f"step {step:6,}  train {train_loss:.4f}  test {test_loss:.4f}  {left} ", *names, flush=True
-    )
+    losses = f"train {train_loss:.4f}  test {test_loss:.4f}"
+    speed = f"{1000 * pace:6.2f} ms/step  {pace * (config.steps - step):4.0f} s left"
+    print(f"step {step:6,}  {losses}  {speed} ", *names, flush=True)
 
 
 def train(model, optimizer, data, config, state, checkpoint):
@@ -305,7 +308,7 @@ def train(model, optimizer, data, config, state, checkpoint):
     for step in range(state["step"], config.steps):
         # Forward: how surprising is each next character to the model?
         tokens = data.train[:, : longest[step]][rows[step]]  # (B, T + 1)
-        inputs, targets = tokens[:, :-1], tokens[:, 1:]  # a target is the input one position later
+        inputs, targets = tokens[:, :-1], tokens[:, 1:]  # each target is the token after its input
         loss = masked_loss(model(inputs), targets)
 
         # Backward: how would the loss change with each parameter?
@@ -314,7 +317,7 @@ def train(model, optimizer, data, config, state, checkpoint):
         if config.grad_clip:
             nn.utils.clip_grad_norm_(model.parameters(), config.grad_clip)
 
-        # Update: move every parameter a little so that the loss falls.
+        # Update: move every parameter a small step in the direction that lowers the loss.
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, config)
         optimizer.step()
@@ -333,9 +336,9 @@ def train(model, optimizer, data, config, state, checkpoint):
 # --- Sampling ---
 @torch.no_grad()
 def generate(model, data, num, generator, prompt="", temperature=1.0, top_k=0):
-    """Draw `num` names that begin with `prompt`, character by character.
+    """Sample `num` names that begin with `prompt`, one character at a time.
 
-    A temperature below 1 favours likely characters; with top_k only the k likeliest are drawn.
+    A temperature below 1 favors likely characters; a top_k above 0 allows only the k likeliest.
     """
     training = model.training
     model.eval()
@@ -363,7 +366,7 @@ torch data data_hash source finished settings samples curve""".split()
 
 
 def source_hash():
-    """Short hash of Data (without read_names), Model and Training: of what makes the losses.
+    """Short hash of the code that makes the losses: Data (but read_names), Model and Training.
 
     Layout, comments, docstrings and messages do not count.
     """
@@ -379,7 +382,7 @@ def source_hash():
 
 
 def describe(options, config, overrides, data, model):
-    """What the run is: the columns that are known before training, and what a checkpoint needs."""
+    """What the run is: the columns that are known before training, and what sampling needs."""
     cpu = getattr(torch.cpu, "get_capabilities", dict)()  # PyTorch 2.9 lacks it
     chip = torch.cuda.get_device_name() if options.device == "cuda" else cpu.get("cpu_name", "")
     return {
@@ -399,37 +402,38 @@ def describe(options, config, overrides, data, model):
     }
 
 
-def run_name(script, preset, overrides, data_hash, device, seed):
+def run_name(run):
     """The name of a run's files, such as train-2@final-n_layer=2-seed3."""
-    words = overrides.split()
-    if len(overrides) > 100:  # a file name has a limit
-        words = [hashlib.sha256(overrides.encode()).hexdigest()[:12]]
-    if data_hash != NAMES_SHA256[:12]:
-        words.append(data_hash)
+    words, device = run["overrides"].split(), run["device"].split()[0]
+    if len(run["overrides"]) > 100:  # a file name has a limit
+        words = [hashlib.sha256(run["overrides"].encode()).hexdigest()[:12]]
+    if run["data_hash"] != NAMES_SHA256[:12]:
+        words.append(run["data_hash"])
     if device != "cpu":
         words.append(device)
-    return "-".join([f"{script}@{preset}" if preset else script, *words, f"seed{seed}"])
+    step = f"{run['script']}@{run['preset']}" if run["preset"] else run["script"]
+    return "-".join([step, *words, f"seed{run['seed']}"])
 
 
 def rng_of(model):
-    """The module that holds the RNG state which dropout uses: torch, torch.cuda or torch.mps."""
+    """The module whose RNG state dropout draws on: torch, torch.cuda or torch.mps."""
     device = next(model.parameters()).device.type
     return torch if device == "cpu" else getattr(torch, device)
 
 
 def save_checkpoint(path, state, model, optimizer):
-    """Write all that --resume needs to a temporary file, which is returned to be moved to path."""
+    """Write all that --resume needs beside path. Returns the file, for the caller to move there."""
     state["finished"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     parts = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
     content = io.BytesIO()  # in memory first, so that a full disk is an OSError
     torch.save({**state, **parts, "rng": rng_of(model).get_rng_state()}, content)
-    temporary = path.with_name(f"{path.name}.tmp")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     temporary.write_bytes(content.getvalue())
     return temporary
 
 
 def load_checkpoint(path, state, model, optimizer):
-    """Go on from the checkpoint of this run. One of anything else stops it, and stays."""
+    """Restore what this run has saved. Stop if the checkpoint is of anything else: it stays."""
     otherwise = f"{path}; without --resume the run starts over and replaces it"
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
@@ -439,9 +443,9 @@ def load_checkpoint(path, state, model, optimizer):
     differing = [key for key in before | now if before.get(key) != now.get(key)]
     harmless = {"settings", "threads", "device", "torch", "data"}
     if apart := [key for key in differing if key not in harmless]:
-        sys.exit(f"error: the checkpoint was made with another {', '.join(apart)}: {otherwise}")
+        sys.exit(f"error: the checkpoint has a different {', '.join(apart)}: {otherwise}")
     if differing:
-        print("note: other threads, machine or PyTorch than before: the last digits may differ")
+        print("note: threads, machine or PyTorch have changed: the last digits may differ")
     model.load_state_dict(saved.pop("model"))
     optimizer.load_state_dict(saved.pop("optimizer"))
     rng_of(model).set_rng_state(saved.pop("rng"))
@@ -449,7 +453,7 @@ def load_checkpoint(path, state, model, optimizer):
 
 
 def final_losses(model, data):
-    """Exact losses: of all names, without first characters, of test names not trained on."""
+    """Exact mean losses: training set, test set, that without first characters, unseen names."""
     losses = token_losses(model, data.test)
     known = set(data.train_items)
     unseen = [i for i, item in enumerate(data.test_items) if item not in known]
@@ -461,31 +465,33 @@ def final_losses(model, data):
     }
 
 
-def make_row(state, losses, names):
+def make_row(state, losses, samples):
     """The run as a row of the table: {column: value}."""
     row = state["run"] | {name: "" if x is None else f"{x:.6f}" for name, x in losses.items()}
     row |= {"seconds": f"{state['seconds']:.6f}", "finished": state["finished"]}
     row |= {"settings": json.dumps(row["settings"]), "curve": json.dumps(state["curve"])}
-    row |= {"samples": json.dumps(names, ensure_ascii=False)}
+    row |= {"samples": json.dumps(samples, ensure_ascii=False)}
     return {column: row[column] for column in COLUMNS}
 
 
 def check_table(path, columns):
-    """Make the table where there is none; stop where a row could not be added to it."""
+    """Create the table if there is none. Stop if a row could not be added to it."""
     header = ",".join(columns) + "\n"
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with open(path, "x", encoding="utf-8") as file:  # of runs side by side, one makes it
+        with open(path, "x", encoding="utf-8") as file:  # only one of several runs creates it
             file.write(header)
     except FileExistsError:
         with open(path, "a+", encoding="utf-8") as file:
             file.seek(0)
             if file.readline() not in (header, ""):
-                sys.exit(f"error: {path} has other columns: move it, or choose a --results-dir")
+                sys.exit(
+                    f"error: {path} has different columns: move it, or choose another --results-dir"
+                )
 
 
 def append_row(path, row):
-    """Add the row in one write, so that runs side by side lose none. A finished run has but one."""
+    """Append the row in one write, so that runs side by side lose none, unless it is there."""
     check_table(path, row)  # it may be gone by now
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerow(row.values())
@@ -500,7 +506,7 @@ def append_row(path, row):
 
 # --- Main ---
 def parse(argv):
-    """The command line: the options, the Config, and what differs from the preset or defaults."""
+    """The command line: its options, the Config, and what differs from the preset or defaults."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw, allow_abbrev=False)
     for entry in fields(Config):
@@ -509,16 +515,19 @@ def parse(argv):
         flag = "--" + entry.name.replace("_", "-")
         parser.add_argument(flag, default=argparse.SUPPRESS, help=text, **kind)
     if PRESETS:
-        parser.add_argument(
-            "--preset", choices=PRESETS, help="a set of the above; flags override it"
-        )
+        parser.add_argument("--preset", choices=PRESETS, help="set of the above; flags override it")
     devices = [name for name in ("cuda", "cpu", "mps") if getattr(torch, name).is_available()]
-    text = f"MPS only when asked for (default: {devices[0]})"
+    text = f"to train on; mps is never the default (default: {devices[0]})"
     parser.add_argument("--device", choices=devices, default=devices[0], help=text)
-    parser.add_argument("--data", metavar="FILE", help="UTF-8 text, one name per line")
-    parser.add_argument("--results-dir", metavar="DIR", default=HERE / "results")
-    parser.add_argument("--no-record", action="store_true", help="write no row and no checkpoint")
-    parser.add_argument("--resume", action="store_true", help="go on from this run's checkpoint")
+    parser.add_argument(
+        "--data", metavar="FILE", help="UTF-8 text, one name per line (default: names.txt)"
+    )
+    text = "for results.csv and checkpoints (default: results, beside the script)"
+    parser.add_argument("--results-dir", metavar="DIR", default=HERE / "results", help=text)
+    parser.add_argument(
+        "--no-record", action="store_true", help="write neither a row nor a checkpoint"
+    )
+    parser.add_argument("--resume", action="store_true", help="continue from this run's checkpoint")
     parser.add_argument("--debug", action="store_true", help="find what made a NaN (slow)")
     options = parser.parse_args(argv, argparse.Namespace(preset=None))
     if "" in (options.data, options.results_dir):
@@ -530,7 +539,7 @@ def parse(argv):
         low, high = entry.metadata["low"], entry.metadata["high"]
         if not low <= given.get(entry.name, low) <= high:
             flag = "--" + entry.name.replace("_", "-")
-            parser.error(f"{flag} takes values from {low} to {high}")
+            parser.error(f"{flag} must be between {low} and {high}")
     words = [f"{key}={value}" for key, value in given.items() if value != getattr(defaults, key)]
     words = [word for word in words if not word.startswith(("seed=", "threads="))]
     return options, replace(defaults, **given), " ".join(words)
@@ -539,16 +548,16 @@ def parse(argv):
 def print_start(name, run, data):
     """What is about to be trained, on what, and why its losses may not be comparable."""
     count, longest = len(data.train_items) + len(data.test_items), data.max_len - 1
-    print(f"{data.name}: {count:,} names of up to {longest} letters, {len(data.chars)} characters")
+    print(f"{data.name}: {count:,} names of up to {longest} characters, {len(data.chars)} distinct")
     print(f"{name}: {run['params']:,} parameters, {run['device']}")
     if data.hash != NAMES_SHA256[:12] or not run["device"].startswith("cpu"):
-        print("note: other data or another device: this run is no part of the comparison")
+        print("note: other data or another device: not comparable with the recorded results")
     if run["settings"]["validate"]:
-        print("note: test stands for the validation set, the last tenth of the training set")
+        print("note: with --validate, test means the held-out last tenth of the training set")
 
 
 def main(argv=None):
-    """Train this model, evaluate it exactly, and record the run."""
+    """Train this model, evaluate it on every name, and record the run."""
     options, config, overrides = parse(argv)
     torch.set_num_threads(config.threads)
     torch.autograd.set_detect_anomaly(options.debug)
@@ -559,8 +568,7 @@ def main(argv=None):
 
     run = describe(options, config, overrides, data, model)
     state = {"run": run, "step": 0, "seconds": 0.0, "curve": []}  # what a checkpoint holds
-    script, seed = run["script"], config.seed
-    name = run_name(script, options.preset, overrides, data.hash, options.device, seed)
+    name = run_name(run)
     print_start(name, run, data)
     table = Path(options.results_dir) / "results.csv"
     checkpoint = Path(options.results_dir) / "checkpoints" / f"{name}.pt"
@@ -570,23 +578,23 @@ def main(argv=None):
         check_table(table, COLUMNS)
         checkpoint.parent.mkdir(exist_ok=True)
         if state["step"] < config.steps:
-            save_checkpoint(checkpoint, state, model, optimizer)
+            save_checkpoint(checkpoint, state, model, optimizer).unlink()
     train(model, optimizer, data, config, state, None if options.no_record else checkpoint)
 
     losses = final_losses(model, data)
-    names = generate(model, data, 10, torch.Generator().manual_seed(seed))
+    samples = generate(model, data, 10, torch.Generator().manual_seed(config.seed))
     if not options.no_record:
-        append_row(table, make_row(state, losses, names))
+        append_row(table, make_row(state, losses, samples))
     for figure, loss in losses.items():
         if loss is not None:
-            print(f"{figure:14} {loss:.4f} nats per character")
-    marked = [name + "*" if name in data.train_items else name for name in names]
-    print("ten names, * is in the training set:", *marked)
+            print(f"{figure:14} {loss:.4f} nats per token")
+    marked = [name + "*" if name in data.train_items else name for name in samples]
+    print("ten samples, * is in the training set:", *marked)
 
 
 if __name__ == "__main__":
-    if hasattr(sys.stdout, "reconfigure"):  # a notebook's stdout has no such method
-        sys.stdout.reconfigure(errors="replace")  # a terminal may lack a character of the data
+    if hasattr(sys.stdout, "reconfigure"):  # not so in a notebook
+        sys.stdout.reconfigure(errors="replace")  # a terminal may lack some characters
     try:
         main()
     except OSError as error:
@@ -594,4 +602,6 @@ if __name__ == "__main__":
     except (MemoryError, torch.OutOfMemoryError):
         sys.exit("error: out of memory: try a smaller --batch-size or --n-embd")
     except KeyboardInterrupt:
-        sys.exit("stopped: the same command with --resume goes on from the last evaluation")
+        sys.exit(
+            "interrupted: with --resume the run continues from its last checkpoint, if it has one"
+        )
