@@ -488,7 +488,7 @@ def load_checkpoint(path, state, model, optimizer):
     harmless = {"settings", "threads", "device", "torch", "data"}
     if apart := [key for key in differing if key not in harmless]:
         sys.exit(f"error: the checkpoint has a different {', '.join(apart)}: {otherwise}")
-    if differing:
+    if {"threads", "device", "torch"}.intersection(differing):
         print("note: threads, machine or PyTorch have changed: the last digits may differ")
     model.load_state_dict(saved.pop("model"))
     optimizer.load_state_dict(saved.pop("optimizer"))
@@ -522,16 +522,20 @@ def check_table(path, columns):
     """Create the table if there is none. Stop if a row could not be added to it."""
     header = ",".join(columns) + "\n"
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with open(path, "x", encoding="utf-8") as file:  # only one of several runs creates it
-            file.write(header)
-    except FileExistsError:
-        with open(path, "a+", encoding="utf-8") as file:
-            file.seek(0)
-            if file.readline() not in (header, ""):
-                sys.exit(
-                    f"error: {path} has different columns: move it, or choose another --results-dir"
-                )
+    if not path.exists():
+        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        temporary.write_bytes(header.encode())
+        try:
+            os.link(temporary, path)  # whole at once, and never over one that another run has made
+        except FileExistsError:
+            pass
+        temporary.unlink()
+    with open(path, "a+", encoding="utf-8") as file:
+        file.seek(0)
+        if file.readline() != header:
+            sys.exit(
+                f"error: {path} has different columns: move it, or choose another --results-dir"
+            )
 
 
 def append_row(path, row):
@@ -543,7 +547,7 @@ def append_row(path, row):
     with open(path, "ab+", buffering=0) as file:
         file.seek(0)
         table = file.read()
-        when = f"{row['seconds']},", f",{row['finished']},"  # a resumed run has the same
+        when = f",{row['seconds']},", f",{row['finished']},"  # a resumed run has the same
         if not any(all(x.encode() in old for x in when) for old in table.splitlines()):
             file.write(line if table.endswith(b"\n") else b"\n" + line)
 
