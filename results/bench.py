@@ -1,8 +1,8 @@
 """What a training step costs, and how that compares with the step it builds on.
 
 All scripts, presets, ideas:  python results/bench.py
-Some:                         python results/bench.py train-2-2head.py "train-2.py --preset 64x4"
-An idea, a group of ideas:    python results/bench.py train-2-swiglu.py positions
+Some:                         python results/bench.py train-2-2head train-2@64x4
+An idea, a group of ideas:    python results/bench.py train-2-swiglu positions
 
 Every step takes turns with what it builds on, so that a busy machine slows both alike; the figures
 are medians over the turns, one thread on the CPU. They go into results/speed.csv: let nothing else
@@ -11,6 +11,7 @@ run beside it.
 
 import statistics
 from dataclasses import replace
+from unittest.mock import patch
 
 import torch
 from harness.command import ROOT, Parser, count, run
@@ -23,23 +24,20 @@ class Subject:
     """A step in the middle of its training."""
 
     def __init__(self, step, names, length):
-        self.module = step.module
-        self.config = replace(step.config, eval_interval=length)
+        self.module, self.config, self.length = step.module, step.config, length
         self.data = data = load_names(step.module, names)
         torch.manual_seed(0)
         self.model = self.module.Transformer(self.config, len(data.chars) + 2, data.max_len)
         self.optimizer = self.module.make_optimizer(self.model, self.config)
-        self.batches = self.module.draw_batches(data, self.config)
-        self.state = {"step": 0, "seconds": 0.0}
+        self.state = {"step": 0, "seconds": 0.0, "curve": []}
 
     def turn(self):
-        """The seconds that a step took, over eval_interval steps of the script's own training."""
-        if self.state["step"] == self.config.steps:
-            self.state["step"] = 0
-        start, before = self.state["step"], self.state["seconds"]
-        parts = self.model, self.optimizer, self.data, self.batches, self.config, self.state
-        self.module.train(*parts)
-        return (self.state["seconds"] - before) / (self.state["step"] - start)
+        """The seconds that a step took, over some steps of the script's own training."""
+        config = replace(self.config, steps=self.state["step"] + self.length)
+        before = self.state["seconds"]
+        with patch.object(self.module, "evaluate", lambda *parts: None):  # steps alone are timed
+            self.module.train(self.model, self.optimizer, self.data, config, self.state, None)
+        return (self.state["seconds"] - before) / self.length
 
 
 def compare(step, base, names, turns, length):
@@ -72,13 +70,13 @@ def main(argv=None, root=ROOT):
         print(f"{step.key:45} {milliseconds:7.2f}  {against}", flush=True)
         rows = {key_of(row): row for row in read_csv(path, SPEED)}
         rows[step.key] = {
-            "script": step.path.name,
+            "script": step.path.stem,
             "preset": step.preset,
             "fingerprint": step.fingerprint,
             "ms_per_step": round(milliseconds, 3),
             "ratio": round(ratio, 3) if base else "",
             "threads": torch.get_num_threads(),
-            "device": torch.cpu.get_capabilities().get("cpu_name", ""),
+            "device": getattr(torch.cpu, "get_capabilities", dict)().get("cpu_name", ""),
             "torch": torch.__version__,
         }
         write_csv(path, SPEED, rows.values())

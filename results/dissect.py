@@ -20,18 +20,18 @@ from harness.evidence import DISSECTED
 from harness.rows import write_csv
 from harness.scripts import find_steps, fingerprint, load_names
 
-BEFORE_ROPE = "train-2-2head-4layer-mlp-ln.py"
-ROPE = "train-2-2head-4layer-mlp-ln-rope.py"
-FINAL, BEST = "train-2.py --preset final", "train-2.py --preset best"
+BEFORE_ROPE = "train-2-2head-4layer-mlp-ln"
+ROPE = "train-2-2head-4layer-mlp-ln-rope"
+FINAL, BEST = "train-2@final", "train-2@best"
 BY_POSITION = BEFORE_ROPE, ROPE, FINAL
 ATTENTION, NAME = FINAL, "elizabeth"
-GENERATED, NUM = ("train-2.py", FINAL, BEST), 1000
+GENERATED, NUM = ("train-2", FINAL, BEST), 1000
 
 
 def trained(step, seed, results):
     """The model of a canonical run, which must be of the step as it is now."""
-    path = step.file("checkpoints", seed, ".pt", results)
-    again = f"run python {step.key} --seed {seed}"
+    path = results / "checkpoints" / f"{step.run_name(seed)}.pt"
+    again = f"run python {' '.join(step.words)} --seed {seed}"
     if not path.exists():
         raise Failure(f"there is no checkpoint {path}: {again}")
     state = read_checkpoint(path)
@@ -101,13 +101,13 @@ def error_over_names(changes, targets):
 
 def over_names(steps, seeds, data, results):
     """The rows of over-names.csv, one for every step of the chain and preset that has a base."""
-    targets = (data.test[:, 1:] != steps["train-2.py"].module.PAD).sum(dim=1).double()
+    targets = (data.test[:, 1:] != steps["train-2"].module.PAD).sum(dim=1).double()
     losses, rows = {}, []
     for step in [step for step in steps.values() if not step.patch]:
         losses[step.key] = losses_of_names(step, seeds, data, results)
         if step.builds_on:
             error = error_over_names(losses[step.key] - losses[step.builds_on], targets)
-            rows.append([step.path.name, step.preset, step.fingerprint, f"{error:.6f}"])
+            rows.append([step.path.stem, step.preset, step.fingerprint, f"{error:.6f}"])
         print(step.key, flush=True)
     return rows
 
@@ -133,12 +133,12 @@ def main(argv=None, root=ROOT):
     options = parser.parse_args(argv)
     torch.set_num_threads(1)  # as in the runs, so that the digits are theirs
     steps = find_steps(root)
-    data = load_names(steps["train-2.py"].module)
+    data = load_names(steps["train-2"].module)
     tables = {file: [] for file in DISSECTED}
     for key in dict.fromkeys([*BY_POSITION, ATTENTION, *GENERATED]):
         step = steps[key]
         for seed in range(options.seeds):
-            made_by = [step.path.name, step.preset, seed, step.fingerprint]
+            made_by = [step.path.stem, step.preset, seed, step.fingerprint]
             for file, rows in dissect(step, seed, data, root / "results").items():
                 columns = DISSECTED[file]
                 tables[file] += [dict(zip(columns, [*made_by, *row], strict=True)) for row in rows]

@@ -1,9 +1,9 @@
-"""How far counting goes: n-gram models of the names, on the same split as the scripts.
+"""The n-gram baselines: models that count, on the same split of the names as the scripts.
 
     python results/ngram.py
 
 Counts a bigram and an interpolated Kneser-Ney model (Kneser and Ney 1995; Chen and Goodman 1999),
-whose context and discount are chosen on the validation lines, and writes their exact losses to
+whose context and discount are chosen on the validation set, and writes their exact losses to
 results/ngram.csv. No training; some seconds.
 """
 
@@ -22,7 +22,7 @@ END = "\n"  # starts and ends every name, as the scripts' boundary does
 
 
 class Bigram:
-    """The next character by the one before it, every pair counted once more than it occurs."""
+    """The next character by the previous one, every pair counted once more than it occurs."""
 
     def __init__(self, names, chars):
         self.counts = Counter()
@@ -71,7 +71,7 @@ class KneserNey:
 
 
 def losses(model, names):
-    """The loss of every character of every name, a list a name."""
+    """The loss of every character of every name, one list per name."""
     return [
         [-math.log(model.probability(END + name[:i], char)) for i, char in enumerate(name + END)]
         for name in names
@@ -96,7 +96,7 @@ def evaluate(model, data):
 
 
 def choose(module, grid):
-    """The (context, discount) of the grid that is best on the validation lines."""
+    """The (context, discount) of the grid that is best on the validation set."""
     data = module.load_data(None, module.Config(validate=True), "cpu")
     found = {}
     for context, discount in grid:

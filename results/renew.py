@@ -59,7 +59,7 @@ def main(argv=None, root=ROOT):
                 new[patch] = text
     if conflicts:
         one = f"git apply --3way results/ideas/{conflicts[0]}.patch"
-        raise Failure(f"conflicts in {', '.join(conflicts)}: mend each by hand, as after {one}", 1)
+        raise Failure(f"conflicts in {', '.join(conflicts)}: fix each by hand, as after {one}", 1)
     for patch, text in new.items():
         write_whole(patch, text.encode())
     print(f"{len(new)} patches written anew")

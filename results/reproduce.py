@@ -1,81 +1,78 @@
 """Run what results.csv lacks: every script, preset and idea, for every seed asked for.
 
 Seeds 0 to 4, two runs at a time:  python results/reproduce.py --seeds 5 --jobs 2
-A script with its presets:         python results/reproduce.py train-2.py
-One preset of it:                  python results/reproduce.py "train-2.py --preset final"
-One idea, or a group of them:      python results/reproduce.py train-2-swiglu.py positions
-The same through a preset:         python results/reproduce.py "positions --preset 64x4"
+A script with its presets:         python results/reproduce.py train-2
+One preset of it:                  python results/reproduce.py train-2@final
+One idea, or a group of them:      python results/reproduce.py train-2-swiglu positions
+The same with a preset:            python results/reproduce.py positions@64x4
+With flags for the scripts:        python results/reproduce.py train-2 -- --n-layer 2 --validate
 
 A run is done when the table has its row for the script's present source and settings. One process
-a run, one thread each. A run that was interrupted goes on from its checkpoint; one that fails is
+per run, one thread each. A run that was interrupted goes on from its checkpoint; one that fails is
 reported at the end and stops no other. Presets of ideas are only run when they are named.
 
-With --rates 5e-4,1e-3 the runs are made at these learning rates and evaluated on the validation
-lines; their rows go into learning-rates.csv. Without names these are the steps of the chain.
+With flags after -- a script's name is not for its presets, and without names all steps of the chain
+are run.
 """
 
-import csv
-import math
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from harness.checkpoints import read_checkpoint
 from harness.command import ROOT, Failure, Parser, count, run
-from harness.evidence import at_rates
 from harness.ideas import applied
-from harness.rows import RESULTS, assign, read_csv
-from harness.scripts import Step, chosen, find_steps, names_file
+from harness.rows import RESULTS, is_run_of, read_csv
+from harness.scripts import Step, chosen, find_steps, fingerprint, names_file, plain
+
+OWN = "--preset --seed --device --data --results-dir --no-record --resume".split()
 
 
 @dataclass
 class Run:
-    """A run to be made, of a step with a seed; at a learning rate if not at the step's own."""
+    """A run to be made, of a step with a seed and flags."""
 
     step: Step
     seed: int
-    rate: float | None = None
+    flags: list
 
-    @property
-    def name(self):
-        rate = "" if self.rate is None else f" --learning-rate {self.rate} --validate"
-        return f"{self.step.key} --seed {self.seed}{rate}"
+    def __post_init__(self):
+        self.words = [*self.step.words, "--seed", str(self.seed), *self.flags]
+        _, config, overrides = self.step.module.parse(self.words[1:])
+        self.settings = asdict(config)
+        self.name = self.step.run_name(self.seed, overrides)
+        self.cost = config.steps * config.n_embd * getattr(config, "n_layer", 1)
 
-    @property
-    def cost(self):
-        config = self.step.config
-        return config.steps * config.n_embd * getattr(config, "n_layer", 1)
+    def can_go_on(self, results):
+        """Whether its checkpoint is there, and of this run."""
+        try:
+            made_by = read_checkpoint(results / "checkpoints" / f"{self.name}.pt")["run"]
+        except Failure:
+            return False
+        now = fingerprint(self.step.source, self.settings)
+        same_data = made_by["data_hash"] == self.step.module.NAMES_SHA256[:12]
+        return same_data and fingerprint(made_by["source"], made_by["settings"]) == now
 
     def command(self, folder, data, results):
         """The command that makes the run from the scripts in the folder, as a list of words."""
-        script, *words = self.name.split()
-        options = ["--device", "cpu", "--resume", "--data", data, "--results-dir", results]
-        return [sys.executable, *map(str, [folder / script, *words, *options])]
+        script, *words = self.words
+        words += ["--device", "cpu", "--data", data, "--results-dir", results]
+        words += ["--resume"] if self.can_go_on(results) else []
+        return [sys.executable, *map(str, [folder / script, *words])]
 
 
-def numbers(text):
-    """Numbers above zero with commas between them, as the type of a flag: each once."""
-    found = sorted({float(number) for number in text.split(",")})
-    if not all(0 < number < math.inf for number in found):
-        raise ValueError(text)
-    return found
-
-
-def lacking(steps, seeds, rates, results):
+def lacking(steps, seeds, flags, rows):
     """The runs without a row, the longest first: none is left to run alone at the end."""
-    rows = read_csv(results / "learning-rates.csv", RESULTS)
-    found = at_rates({step.key: step for step in steps}, rows)
     runs = []
     for step in steps:
-        tried = found.get(step.key, {})
-        for seed in range(seeds):
-            if rates:
-                runs += [Run(step, seed, x) for x in rates if seed not in tried.get(x, {})]
-            elif seed not in step.rows:
-                runs.append(Run(step, seed))
-    return sorted(runs, key=lambda run: run.cost, reverse=True)
+        wanted = [Run(step, seed, flags) for seed in range(seeds)]
+        settings = wanted[0].settings  # apart from the seed
+        done = {row["seed"] for row in rows if is_run_of(row, step, settings)}
+        runs += [each for each in wanted if each.seed not in done]
+    return sorted(runs, key=lambda each: each.cost, reverse=True)
 
 
 def remove_left_overs(root, results):
@@ -85,30 +82,20 @@ def remove_left_overs(root, results):
             path.unlink(missing_ok=True)
 
 
-def keep_rate(run, own, results):
-    """Move the row of a run at another rate to learning-rates.csv."""
-    with open(own / "results.csv", newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            run.step.module.append_row(results / "learning-rates.csv", row)
-
-
 def run_all(runs, slots, folder, data, results):
     """Make the runs, some at a time. Returns the logs of those that failed."""
     running, failed = set(), []
 
     def run_one(run):
-        log = results / "logs" / (run.name.replace(" --", "-").replace(" ", "=") + ".log")
-        own = results if run.rate is None else results / "checkpoints" / "rates" / log.stem
+        log = results / "logs" / f"{run.name}.log"
         print(f"started   {run.name}", flush=True)
         with open(log, "wb") as file:
             start = time.monotonic()
-            words = run.command(folder, data, own)
+            words = run.command(folder, data, results)
             process = subprocess.Popen(words, stdout=file, stderr=subprocess.STDOUT)
             running.add(process)
             status = process.wait()
             running.remove(process)
-        if run.rate is not None and not status:
-            keep_rate(run, own, results)
         return run.name, status, log, time.monotonic() - start
 
     pool = ThreadPoolExecutor(slots)
@@ -128,17 +115,17 @@ def run_all(runs, slots, folder, data, results):
     return failed
 
 
-def reproduce(options, root, folder, results):
+def reproduce(options, flags, root, folder, results):
     """Make the runs that are lacking from the scripts in the folder."""
     steps = find_steps(root, folder)
-    assign(read_csv(results / "results.csv", RESULTS), steps)
     wanted = chosen(steps, options.names)
-    if options.rates and not options.names:
+    if flags and not options.names:
         wanted = [step for step in wanted if not step.patch]
-    if options.rates:  # a script's name is not for its presets here
-        names = {name for name in options.names if " --preset " in name}
-        wanted = [step for step in wanted if not step.preset or step.names & names]
-    runs = lacking(wanted, options.seeds, options.rates, results)
+    if flags:  # a script's name is not for its presets here
+        presets = {plain(name) for name in options.names if "@" in name}
+        wanted = [step for step in wanted if not step.preset or step.names & presets]
+    rows = read_csv(results / "results.csv", RESULTS)
+    runs = lacking(wanted, options.seeds, flags, rows)
     print(f"{len(runs)} runs are lacking")
     if options.dry_run or not runs:
         for run in runs:
@@ -156,17 +143,21 @@ def reproduce(options, root, folder, results):
 
 
 def main(argv=None, root=ROOT):
+    argv = sys.argv[1:] if argv is None else list(argv)
+    end = argv.index("--") if "--" in argv else len(argv)
+    argv, flags = argv[:end], argv[end + 1 :]
     parser = Parser(__doc__)
     parser.add_step_names()
     parser.add_argument("--seeds", type=count, default=1, metavar="N", help="seeds 0 to N - 1")
     parser.add_argument("--jobs", type=count, default=1, metavar="N", help="runs at a time")
-    parser.add_argument("--rates", type=numbers, metavar="R,R", help="learning rates")
     parser.add_argument("--results-dir", type=Path, default=root / "results", metavar="DIR")
     parser.add_argument("--dry-run", action="store_true", help="only say what would be run")
     options = parser.parse_args(argv)
     results = options.results_dir.resolve()
+    if own := [flag for flag in flags if flag.partition("=")[0] in OWN]:
+        raise Failure(f"{own[0]} is not for the scripts here: every run gets its own")
     with applied(root) as folder:
-        reproduce(options, root, folder, results)
+        reproduce(options, flags, root, folder, results)
 
 
 if __name__ == "__main__":

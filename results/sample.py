@@ -3,6 +3,7 @@
 A run is called by the name of its files:  python results/sample.py train-2-seed0 --num 20
 Names that begin with "mar":               python results/sample.py train-2-seed0 --prompt mar
 Only likely ones:                          python results/sample.py train-2-seed0 --temperature 0.7
+Only the 3 likeliest characters each time: python results/sample.py train-2-seed0 --top-k 3
 """
 
 import sys
@@ -43,7 +44,7 @@ def known_names(module, trained, file, root):
 
 def check(options, trained):
     """Raise Failure for what cannot be sampled."""
-    if "text" in trained:
+    if "block_size" in trained:
         raise Failure(f"{options.name} was trained on a text by stream.py, which samples from it")
     if not 0.01 <= options.temperature <= 100:
         raise Failure("--temperature takes numbers from 0.01 to 100")
@@ -62,6 +63,7 @@ def main(argv=None, root=ROOT):
     parser.add_argument("--num", type=count, default=10, metavar="N", help="names (default: 10)")
     parser.add_argument("--prompt", default="", metavar="TEXT", help="how every name begins")
     parser.add_argument("--temperature", type=float, default=1.0, metavar="T")
+    parser.add_argument("--top-k", type=count, default=0, metavar="K", help="(default: all)")
     parser.add_argument("--seed", type=int, metavar="N", help="for the same names again")
     parser.add_argument("--data", metavar="FILE", help="what it was trained on, if not names.txt")
     parser.add_argument("--results-dir", type=Path, default=root / "results", metavar="DIR")
@@ -70,11 +72,12 @@ def main(argv=None, root=ROOT):
     state = read_checkpoint(path)
     trained = state["run"]
     check(options, trained)
-    own = (root / trained["script"]).exists()  # if not, it may be an idea
+    script = f"{trained['script']}.py"
+    own = (root / script).exists()  # if not, it may be an idea
     with nullcontext(root) if own else applied(root) as folder:
-        module = load(folder / trained["script"])
+        module = load(folder / script)
         if trained["source"] != module.source_hash():
-            print(f"note: {trained['script']} has changed since it was trained", file=sys.stderr)
+            print(f"note: {script} has changed since it was trained", file=sys.stderr)
     model = restore(module, state)
     known = known_names(module, trained, options.data, root)
 
@@ -85,7 +88,8 @@ def main(argv=None, root=ROOT):
     drawn, new = 0, 0
     while drawn < options.num:
         num = min(1000, options.num - drawn)
-        names = module.generate(model, data, num, generator, options.prompt, options.temperature)
+        how = options.prompt, options.temperature, options.top_k
+        names = module.generate(model, data, num, generator, *how)
         print("\n".join(names), flush=True)
         drawn += num
         new += sum(name not in known for name in names) if known else 0

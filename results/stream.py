@@ -1,6 +1,6 @@
 """Train a step on any text: on windows of it in place of names, its last tenth held out.
 
-    python results/stream.py train-2.py --text input.txt --block-size 64 --n-layer 4 --n-head 4 \\
+    python results/stream.py train-2 --text input.txt --block-size 64 --n-layer 4 --n-head 4 \\
         --n-embd 128 --batch-size 12 --steps 2000 --learning-rate 1e-3 --lr-decay-to 0.1
 
 The exact loss over the held-out text goes into results/texts.csv, and beside it what nanoGPT
@@ -63,6 +63,7 @@ def random_windows(tokens, length, num, generator):
 @torch.no_grad()
 def continue_text(module, model, data, prompt, num, generator):
     """The prompt and `num` characters after it, drawn one by one."""
+    training = model.training
     model.eval()
     device = next(model.parameters()).device
     tokens = [data.chars.index(char) + 2 for char in prompt]
@@ -70,6 +71,7 @@ def continue_text(module, model, data, prompt, num, generator):
         logits = model(torch.tensor([tokens[-data.max_len :]], device=device))[0, -1].cpu()
         logits[[module.PAD, module.BOUNDARY]] = -math.inf  # no characters of a text
         tokens += torch.multinomial(logits.softmax(dim=-1), 1, generator=generator).tolist()
+    model.train(training)
     return "".join(data.chars[token - 2] for token in tokens)
 
 
@@ -84,9 +86,10 @@ def parse(argv, root):
     own, rest = parser.parse_known_args(argv)
     if own.block_size > 10_000:
         raise Failure("--block-size takes numbers up to 10,000")
-    path = next((path for path in (Path(own.script), root / own.script) if path.is_file()), None)
+    name = own.script if own.script.endswith(".py") else f"{own.script}.py"
+    path = next((path for path in (Path(name), root / name) if path.is_file()), None)
     if path is None:
-        raise Failure(f"there is no script {own.script}; the script comes first")
+        raise Failure(f"there is no script {name}; the script comes first")
     return own, rest, load(path.resolve())
 
 
@@ -103,7 +106,7 @@ def record(module, table, own, data, state, losses):
         "loss": f"{losses[0]:.6f}",
         "random_windows": f"{losses[1]:.6f}",
         "seconds": f"{state['seconds']:.6f}",
-        "finished": state["saved"],
+        "finished": state["finished"],
         "settings": json.dumps(trained["settings"]),
     }
     module.append_row(table, {column: row[column] for column in TEXTS})
@@ -114,10 +117,7 @@ def main(argv=None, root=ROOT):
     options, config, overrides = module.parse(rest)
     if options.data:
         raise Failure("--data is for names; --text takes the place of it here")
-    table = options.results_dir / "texts.csv"
-    if not options.no_record:
-        module.check_table(table, list(TEXTS))
-    device = module.pick_device(options.device)
+    results, device = Path(options.results_dir), options.device
     torch.set_num_threads(config.threads)
     torch.autograd.set_detect_anomaly(options.debug)
 
@@ -129,24 +129,25 @@ def main(argv=None, root=ROOT):
     torch.manual_seed(config.seed)
     model = module.Transformer(config, len(data.chars) + 2, data.max_len).to(device)
     optimizer = module.make_optimizer(model, config)
-    batches = module.draw_batches(data, config)
-    trained = module.describe(options, config, overrides, data, model, device)
-    trained["text"] = own.text
+    trained = module.describe(options, config, overrides, data, model)
+    trained["block_size"] = own.block_size
     print(
         f"{trained['script']}: {trained['params']:,} parameters, {data.name}, {trained['device']}"
     )
 
     state = {"run": trained, "step": 0, "seconds": 0.0, "curve": []}
     words = f"block_size={own.block_size} {overrides}"
-    name = module.run_name(trained["script"], options.preset, words, data, device, config.seed)
-    checkpoint = options.results_dir / "checkpoints" / f"{name}.pt"
-    if options.resume:
+    name = module.run_name(trained | {"overrides": words})
+    table, checkpoint = results / "texts.csv", results / "checkpoints" / f"{name}.pt"
+    if options.resume and checkpoint.exists():
         module.load_checkpoint(checkpoint, state, model, optimizer)
-    while state["step"] < config.steps:
-        module.train(model, optimizer, data, batches, config, state)
-        module.evaluate(model, data, config, state)
-        if not options.no_record:
-            module.save_checkpoint(checkpoint, state, model, optimizer)
+    if not options.no_record:
+        module.check_table(table, list(TEXTS))
+        checkpoint.parent.mkdir(exist_ok=True)
+        if state["step"] < config.steps:
+            module.save_checkpoint(checkpoint, state, model, optimizer).unlink()
+    module.generate = lambda *options: []  # the evaluation would draw names
+    module.train(model, optimizer, data, config, state, None if options.no_record else checkpoint)
 
     generator = torch.Generator().manual_seed(config.seed)
     num = 20 * config.batch_size

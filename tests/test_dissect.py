@@ -17,7 +17,7 @@ from harness.checkpoints import restore
 from harness.command import Failure
 from harness.evidence import gather
 
-FINAL, BEST = f"{LAST} --preset final", f"{LAST} --preset best"
+FINAL, BEST = f"{LAST}@final", f"{LAST}@best"
 NUM = 40
 
 
@@ -38,7 +38,7 @@ def trained(tmp_path_factory):
 
 def model_of(project, key):
     step = project.steps[key]
-    path = step.file("checkpoints", 0, ".pt", project.results)
+    path = project.results / "checkpoints" / f"{step.run_name(0)}.pt"
     return step.module, restore(step.module, torch.load(path, weights_only=True))
 
 
@@ -48,7 +48,7 @@ def read(project, file):
     with open(project.results / file, newline="") as lines:
         for row in csv.DictReader(lines):
             assert row.get("seed", "0") == "0"
-            key = f"{row['script']} --preset {row['preset']}" if row["preset"] else row["script"]
+            key = f"{row['script']}@{row['preset']}" if row["preset"] else row["script"]
             assert row["fingerprint"] == project.steps[key].fingerprint
             tables.setdefault(key, []).append(row)
     return tables
@@ -149,32 +149,33 @@ def test_report_draws_what_was_found_of_the_present_state(trained, changed, monk
         (changed.results / file).write_bytes((trained.results / file).read_bytes())
     assert [*pictures.dissections(gather(changed.root))] == ["by-position.png", "attention.png"]
     for name in LN, LAST:
-        edit(changed.root / name, "n_layer: int = knob(4", "n_layer: int = knob(3")
+        edit(changed.path(name), "n_layer: int = option(4", "n_layer: int = option(3")
     assert pictures.dissections(gather(changed.root)) == {}
 
 
 @pytest.mark.parametrize(
     "old, new",
     [
-        ("batch_size: int = knob(32", "batch_size: int = knob(16"),
+        ("batch_size: int = option(32", "batch_size: int = option(16"),
         ("x = F.relu(self.fc(x))", "x = F.relu(1 * self.fc(x))"),
     ],
     ids=["settings", "source"],
 )
 def test_a_checkpoint_of_an_earlier_state_is_refused(changed, old, new):
-    edit(changed.root / LN, old, new)
+    edit(changed.path(LN), old, new)
     before = tree(changed.root)
     with pytest.raises(Failure, match="earlier state") as failure:
         dissect.main(["--seeds", "1"], changed.root)
-    assert f"{LN} --seed 0" in str(failure.value)
+    assert f"{LN}.py --seed 0" in str(failure.value)
     assert tree(changed.root) == before, "nothing is half-written"
 
 
 def test_an_unfinished_run_is_refused(trained, tmp_path):
     step = trained.steps[LN]
-    path = step.file("checkpoints", 0, ".pt", tmp_path)
+    file = f"checkpoints/{step.run_name(0)}.pt"
+    path = tmp_path / file
     path.parent.mkdir()
-    state = torch.load(step.file("checkpoints", 0, ".pt", trained.results), weights_only=True)
+    state = torch.load(trained.results / file, weights_only=True)
     dissect.trained(step, 0, trained.results)
     torch.save(state | {"step": state["step"] - 1}, path)
     with pytest.raises(Failure, match="unfinished"):

@@ -7,8 +7,8 @@ import subprocess
 import sys
 
 import pytest
-from common import ROOT, bare, load, one_error, read_table, tree, violation
-from tools import BASE, CHAIN, HEADS, LAST, edit, miniature, write_table
+from common import ROOT, bare, load, one_error, read_table, sections, tree, violation
+from tools import BASE, CHAIN, HEADS, LAST, ROPE, edit, miniature, write_table
 
 sys.path.insert(0, str(ROOT / "results"))
 
@@ -19,7 +19,7 @@ import sample
 from harness import canvas, command, effect_pictures, pictures
 from harness.command import Failure
 from harness.effects import family
-from harness.evidence import at_rates, gather
+from harness.evidence import gather
 from harness.figures import resolve
 from harness.ideas import applied, group_of, head_of, patches
 from harness.stats import interval, signed
@@ -41,22 +41,18 @@ def project(tmp_path, monkeypatch):
 
 
 def add_idea(project, name, layers=3, group="depth"):
-    """A patch in the project, made as the README says."""
-    script = f"train-2-{name}.py"
-    root = project.root
-    shutil.copy(root / LAST, root / script)
-    edit(root / script, 'LABEL = "+ GELU"', f'LABEL = "{name}"')
-    edit(
-        root / script, 'BUILDS_ON = "train-2-2head-4layer-mlp-ln-rope.py"', f'BUILDS_ON = "{LAST}"'
-    )
-    edit(root / script, 'CHANGES = ("Model",)', "CHANGES = ()")
-    edit(root / script, "n_layer: int = knob(4,", f"n_layer: int = knob({layers},")
+    """The name of an idea, whose patch is made in the project as the README says."""
+    script, root = f"train-2-{name}.py", project.root
+    shutil.copy(project.path(LAST), root / script)
+    edit(root / script, '"""+ GELU: ', f'"""{name}: ')
+    edit(root / script, f'BUILDS_ON = "{ROPE}"', f'BUILDS_ON = "{LAST}"')
+    edit(root / script, "n_layer: int = option(4,", f"n_layer: int = option({layers},")
     if not (root / ".git").exists():
         git(root, "init", "--quiet")
         git(root, "add", *CHAIN)
         git(root, "-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "-m", "scripts")
     git(root, "add", "-N", script)
-    words = "diff", "-C", "--find-copies-harder", "--", LAST, script
+    words = "diff", "-C", "--find-copies-harder", "--", f"{LAST}.py", script
     diff = git(root, *words)
     git(root, "rm", "--quiet", "--force", "--cached", script)
     (root / script).unlink()
@@ -65,7 +61,7 @@ def add_idea(project, name, layers=3, group="depth"):
     head = f"{name}: {layers} layers.\n" + (f"Group: {group}\n" if group else "")
     patch.write_text(f"{head}\n{diff}", "utf-8")
     project.look_again()
-    return script
+    return script.removesuffix(".py")
 
 
 def git(root, *words):
@@ -77,30 +73,29 @@ def git(root, *words):
 # --- Every patch ---
 @pytest.mark.parametrize("name", IDEAS)
 def test_an_idea_keeps_the_rules(name, folder):
+    """It differs from its base in Data, Model or Training, in under 30 lines of code."""
     path = folder / name
-    module = load(path)
-    base = folder / module.BUILDS_ON.split(" --preset ")[0]
-    message = violation(path, base, module.CHANGES)
-    assert message is None, message
-    added = 0
-    for section in module.CHANGES:
-        lines = difflib.ndiff(bare(base, section), bare(path, section))
-        changed = [line[0] for line in lines if line[0] in "+-"]
-        assert changed, f"CHANGES names {section}, which does not differ"
-        added += changed.count("+")
-    assert added < 30
+    base = folder / f"{load(path).BUILDS_ON.partition('@')[0]}.py"
+    mine, its = sections(path), sections(base)
+    changed = [x for x in mine if mine[x] != its[x]]
+    assert set(changed) <= {"Configuration", "Data", "Model", "Training"}, changed
+    changed.remove("Configuration")
+    assert violation(path, base, changed) is None
+    lines = difflib.ndiff(bare(base, *changed), bare(path, *changed))
+    assert sum(line.startswith("+ ") for line in lines) < 30
     assert max(map(len, path.read_text("utf-8").splitlines())) <= 100
+
+
+def label_of(path):
+    """What stands in the docstring before the first colon."""
+    return load(path).__doc__.partition(":")[0]
 
 
 @pytest.mark.parametrize("name", IDEAS)
 def test_an_idea_says_what_it_is(name, folder):
-    module, head = load(folder / name), head_of(IDEAS[name])
-    assert head.startswith(f"{module.LABEL}: ")
-    assert module.__doc__.startswith(f"{module.LABEL}: ")
+    head = head_of(IDEAS[name])
+    assert head.startswith(f"{label_of(folder / name)}: ")
     assert len(head.strip().split("\n\n")) > 1, "what to expect"
-    commands = module.__doc__.split("\n\n")[-1]
-    assert f"python {name}\n" in commands
-    assert f"diff {module.BUILDS_ON.split(' --preset ')[0]} {name}\n" in commands
 
 
 @pytest.mark.parametrize("name", IDEAS)
@@ -115,7 +110,7 @@ def test_an_idea_trains(name, folder, go):
 
 
 def test_labels_are_unique(folder):
-    labels = [load(folder / name).LABEL for name in [*CHAIN, *IDEAS]]
+    labels = [label_of(folder / name) for name in [*CHAIN, *IDEAS]]
     assert len(labels) == len(set(labels))
 
 
@@ -149,9 +144,9 @@ def test_a_patch_dropped_into_the_folder_appears(project, capsys):
     reproduce.main([script], project.root)
     with applied(project.root) as folder:
         for path, seed in (
-            (folder / script, "1"),
-            (project.root / LAST, "0"),
-            (project.root / LAST, "1"),
+            (folder / f"{script}.py", "1"),
+            (project.path(LAST), "0"),
+            (project.path(LAST), "1"),
         ):
             words = ["--data", str(project.root / "data" / "names.txt"), "--device", "cpu"]
             words += ["--results-dir", str(project.results), "--seed", seed]
@@ -179,19 +174,19 @@ def test_presets_of_ideas_are_run_only_when_named_and_compared_with_the_same(pro
         reproduce.main([*names, "--dry-run"], project.root)
         return capsys.readouterr().out.splitlines()[1:]
 
-    assert [line for line in plan() if script in line] == [f"{script} --seed 0"]
-    assert plan(script) == plan("depth") == [f"{script} --seed 0"]
-    assert plan("depth --preset 64x4") == [f"{script} --preset 64x4 --seed 0"]
-    assert project.steps[f"{script} --preset final"].builds_on == f"{LAST} --preset final"
+    assert [line for line in plan() if script in line] == [f"{script}-seed0"]
+    assert plan(script) == plan(f"{script}.py") == plan("depth") == [f"{script}-seed0"]
+    assert plan("depth@64x4") == [f"{script}@64x4-seed0"]
+    assert project.steps[f"{script}@final"].builds_on == f"{LAST}@final"
 
 
 def test_no_group_is_own_steps_and_a_script_in_the_root_wins(project):
     script = add_idea(project, "mine", group=None)
-    assert group_of(patches(project.root)[script]) == "own steps"
+    assert group_of(patches(project.root)[f"{script}.py"]) == "own steps"
     assert project.steps[script].config.n_layer == 3
     with applied(project.root) as folder:
-        shutil.copy(folder / script, project.root)
-    edit(project.root / script, "n_layer: int = knob(3,", "n_layer: int = knob(2,")
+        shutil.copy(folder / f"{script}.py", project.root)
+    edit(project.path(script), "n_layer: int = option(3,", "n_layer: int = option(2,")
     project.look_again()
     assert project.steps[script].config.n_layer == 2
     assert project.steps[script].group == "own steps"
@@ -206,13 +201,14 @@ def test_a_patch_that_cannot_be_applied_is_left_out(project, how, capsys):
     edit(folder / "leaf.patch", f'+BUILDS_ON = "{LAST}"', f'+BUILDS_ON = "{script}"')
     patch = folder / "shallow.patch"
     if how == "does not fit":
-        edit(patch, '-LABEL = "+ GELU"', '-LABEL = "of yesterday"')
+        edit(patch, '-"""+ GELU: ', '-"""of yesterday: ')
     elif how == "makes another script":
         patch = patch.rename(folder / "renamed.patch")
     else:
-        first, *context = (project.root / BASE).read_text("utf-8").split("\n")[:4]
+        first, *context = project.path(BASE).read_text("utf-8").split("\n")[:4]
         lines = [f"-{first}", f"+{first} ", *(f" {line}" for line in context)]
-        more = f"diff --git a/{BASE} b/{BASE}\n--- a/{BASE}\n+++ b/{BASE}\n@@ -1,4 +1,4 @@\n"
+        name = f"{BASE}.py"
+        more = f"diff --git a/{name} b/{name}\n--- a/{name}\n+++ b/{name}\n@@ -1,4 +1,4 @@\n"
         more += "\n".join(lines) + "\n"
         patch.write_text(patch.read_text("utf-8") + more, "utf-8")
     capsys.readouterr()
@@ -238,10 +234,10 @@ def test_a_script_may_build_on_an_idea(project):
     """The one in the root, the other a patch: both are steps, and the diff is of the two."""
     script = add_idea(project, "shallow")
     with applied(project.root) as folder:
-        shutil.copy(folder / script, project.root / "train-2-mine.py")
-    edit(project.root / "train-2-mine.py", f'BUILDS_ON = "{LAST}"', f'BUILDS_ON = "{script}"')
-    edit(project.root / "train-2-mine.py", 'LABEL = "shallow"', 'LABEL = "mine"')
-    assert '+LABEL = "mine"' in project.block("chain")
+        shutil.copy(folder / f"{script}.py", project.path("train-2-mine"))
+    edit(project.path("train-2-mine"), f'BUILDS_ON = "{LAST}"', f'BUILDS_ON = "{script}"')
+    edit(project.path("train-2-mine"), '"""shallow: ', '"""mine: ')
+    assert '\n+"""mine: ' in project.block("chain")
 
 
 def test_patches_apply_inside_a_repository_too(project, monkeypatch):
@@ -251,7 +247,7 @@ def test_patches_apply_inside_a_repository_too(project, monkeypatch):
     monkeypatch.setenv("GIT_DIR", str(project.root / ".git"))
     monkeypatch.setenv("GIT_WORK_TREE", str(project.root))
     with applied(project.root) as folder:
-        assert "knob(3," in (folder / script).read_text("utf-8")
+        assert "option(3," in (folder / f"{script}.py").read_text("utf-8")
     assert not folder.exists()
 
 
@@ -302,34 +298,41 @@ def test_what_ideas_together_change_beyond_their_sum(project):
 
 def tried(project):
     """The runs at other learning rates, {key: {rate: {seed: row}}}."""
-    return at_rates(project.steps, gather(project.root).tables["learning-rates.csv"])
+    found = gather(project.root).at_rates
+    return {key: {rate: at.rows for rate, at in rates.items()} for key, rates in found.items()}
 
 
-def test_runs_at_other_rates_have_a_table_of_their_own(project, capsys):
-    words = ["--rates", "1e-3,0.5", HEADS]
-    reproduce.main(words, project.root)
-    assert not project.table.exists()
+def at(rate):
+    """The flags of a run at a learning rate on the validation set."""
+    return ["--", "--learning-rate", str(rate), "--validate"]
+
+
+def test_runs_at_other_rates_are_rows_of_their_own(project, capsys):
+    for rate in 1e-3, 0.5:
+        reproduce.main([HEADS, *at(rate)], project.root)
+    assert project.cells("losses", "2 heads")["seeds"] == "0"
+    assert gather(project.root).others == []
     found = tried(project)[HEADS]
     assert {rate: [*rows] for rate, rows in found.items()} == {1e-3: [0], 0.5: [0]}
     assert all(r["settings"]["validate"] for rows in found.values() for r in rows.values())
     capsys.readouterr()
-    reproduce.main(words, project.root)
+    reproduce.main([HEADS, *at("1e-3")], project.root)
     assert capsys.readouterr().out == "0 runs are lacking\n"
     assert f"{found[1e-3][0]['test']:.4f}" in project.cells("rates", "2 heads")["0.001"]
-    reproduce.main(["--rates", "1e-3", BASE], project.root)
+    reproduce.main([BASE, *at(1e-3)], project.root)
     base = tried(project)[BASE][1e-3]
     words = f"{signed(found[1e-3][0]['test'] - base[0]['test'])} (one seed)"
     assert words in project.cells("rates", "2 heads")["0.001"]
     assert "seed" not in project.cells("rates", "2 heads")["0.5"]
     assert resolve(gather(project.root), f"at-rate {HEADS} 0.001") == (words, None)
-    edit(project.root / HEADS, "optimizer.step()", "optimizer.step()\n        pass")
+    edit(project.path(HEADS), "optimizer.step()", "optimizer.step()\n        pass")
     project.look_again()
     assert tried(project).keys() == {BASE}
 
 
-def test_what_ideas_come_to_on_the_validation_lines_is_listed(project):
+def test_what_ideas_come_to_on_the_validation_set_is_listed(project):
     script = add_idea(project, "shallow")
-    reproduce.main(["--rates", "1e-3", script, LAST], project.root)
+    reproduce.main([script, LAST, *at(1e-3)], project.root)
     found = tried(project)
     loss, base = (found[key][1e-3][0]["test"] for key in (script, LAST))
     cells = [f"{loss:.4f}", signed(loss - base)]
@@ -350,47 +353,44 @@ def test_a_learning_rate_of_its_own_is_the_best_of_its_grid():
     "name, commands",
     [
         (LAST, [LAST]),
-        (f"{LAST} --preset 64x4", [f"{LAST} --preset 64x4"]),
-        ("depth", ["train-2-shallow.py"]),
-        ("depth --preset 64x4", ["train-2-shallow.py --preset 64x4"]),
+        (f"{LAST}@64x4", [f"{LAST}@64x4"]),
+        ("depth", ["train-2-shallow"]),
+        ("depth@64x4", ["train-2-shallow@64x4"]),
     ],
 )
 def test_names_choose_at_other_rates_too(project, capsys, name, commands):
     add_idea(project, "shallow")
-    reproduce.main(["--rates", "0.1", "--dry-run", name], project.root)
+    reproduce.main(["--dry-run", name, *at(0.1)], project.root)
     lines = capsys.readouterr().out.splitlines()[1:]
-    assert lines == [f"{x} --seed 0 --learning-rate 0.1 --validate" for x in commands]
+    assert lines == [f"{x}-learning_rate=0.1-validate=True-seed0" for x in commands]
 
 
-@pytest.mark.parametrize("rates", ["0", "0.1,-1", "nan", "inf", "x", ""])
-def test_rates_are_numbers_above_zero(project, rates):
-    with pytest.raises(Failure, match="--rates"):
-        reproduce.main(["--rates", rates, "--dry-run"], project.root)
+def test_a_flag_that_a_script_does_not_take_stops_at_once(project, capsys):
+    with pytest.raises(SystemExit):
+        reproduce.main([BASE, "--", "--n-layer", "2"], project.root)
+    assert "--n-layer" in capsys.readouterr().err
 
 
 def test_without_names_the_chain_is_run_at_other_rates(project, capsys):
     add_idea(project, "shallow")
-    reproduce.main(["--rates", "0.1", "--dry-run"], project.root)
+    reproduce.main(["--dry-run", *at(0.1)], project.root)
     lines = capsys.readouterr().out.splitlines()[1:]
-    assert sorted(line.split()[0] for line in lines) == sorted(CHAIN)
-    assert not any("--preset" in line for line in lines)
-    reproduce.main(["--rates", "0.2,0.1,0.2", "--dry-run", BASE], project.root)
-    assert capsys.readouterr().out.startswith("2 runs are lacking\n"), "each rate once"
+    assert sorted(f"{line.partition('-learning_rate=')[0]}.py" for line in lines) == sorted(CHAIN)
 
 
 # --- Writing them anew ---
 def test_patches_follow_a_script_that_changed(project, capsys):
     script = add_idea(project, "shallow")
-    edit(project.root / LAST, "import argparse\n", "import abc\nimport argparse\n")
-    edit(project.root / LAST, '"optimizer steps")', '"steps of the optimizer")')
+    edit(project.path(LAST), "import argparse\n", "import abc\nimport argparse\n")
+    edit(project.path(LAST), '"optimizer steps")', '"steps of the optimizer")')
     renew.main([], project.root)
     assert capsys.readouterr().out == "1 patches written anew\n"
     with applied(project.root) as folder:
         old, new = (
-            x.read_text("utf-8").splitlines() for x in (project.root / LAST, folder / script)
+            x.read_text("utf-8").splitlines() for x in (project.path(LAST), folder / f"{script}.py")
         )
     changed = [x for x in difflib.ndiff(old, new) if x[0] in "+-"]
-    assert len(changed) == 8 and any("knob(3" in line for line in changed)
+    assert len(changed) == 6 and any("option(3" in line for line in changed)
     before = tree(project.results)
     renew.main([], project.root)
     assert tree(project.results) == before
@@ -398,10 +398,10 @@ def test_patches_follow_a_script_that_changed(project, capsys):
 
 def test_a_patch_without_a_head_stays_one(project):
     script = add_idea(project, "shallow")
-    patch = patches(project.root)[script]
+    patch = patches(project.root)[f"{script}.py"]
     patch.write_text(patch.read_text("utf-8").split("\n\n", 1)[1], "utf-8")
     assert head_of(patch) == ""
-    edit(project.root / LAST, "import argparse\n", "import abc\nimport argparse\n")
+    edit(project.path(LAST), "import argparse\n", "import abc\nimport argparse\n")
     renew.main([], project.root)
     project.look_again()
     assert project.steps[script].config.n_layer == 3
@@ -413,9 +413,9 @@ def test_a_patch_whose_script_lies_in_the_root_stays_as_it_is(project, capsys):
     script = add_idea(project, "shallow")
     (patch,) = patches(project.root).values()
     with applied(project.root) as folder:
-        shutil.copy(folder / script, project.root)
+        shutil.copy(folder / f"{script}.py", project.root)
     before = patch.read_bytes()
-    edit(project.root / LAST, "import argparse\n", "import abc\nimport argparse\n")
+    edit(project.path(LAST), "import argparse\n", "import abc\nimport argparse\n")
     renew.main([], project.root)
     assert patch.read_bytes() == before
     assert capsys.readouterr().out == "0 patches written anew\n"
@@ -424,7 +424,7 @@ def test_a_patch_whose_script_lies_in_the_root_stays_as_it_is(project, capsys):
 def test_a_conflict_is_told_and_nothing_written(project, capsys):
     add_idea(project, "deep", 5)
     add_idea(project, "shallow")
-    edit(project.root / LAST, "n_layer: int = knob(4,", "n_layer: int = knob(6,")
+    edit(project.path(LAST), "n_layer: int = option(4,", "n_layer: int = option(6,")
     before = tree(project.results)
     with pytest.raises(Failure, match="deep, shallow") as failure:
         renew.main([], project.root)
@@ -445,7 +445,7 @@ def test_the_published_steps_are_set_beside_those_that_rebuild_them(project):
     assert line == "| + GELU | 1.925 | 1.9500 (1.3147 to 2.5853) | +0.025 | 1.8000 |"
     assert resolve(gather(project.root), "rebuilt")[0] == "0.025"
     with open(table, "a") as file:
-        file.write(f"{BASE},,,,2.5,train-2-not-run.py\n")
+        file.write(f"{BASE},,,,2.5,train-2-not-run\n")
     assert resolve(gather(project.root), "rebuilt")[0] == "(not recorded)", "of all or of none"
 
 
@@ -458,16 +458,17 @@ def test_the_pictures_appear_with_their_runs(project, monkeypatch):
 
     assert drawn() == {}
     for seed in range(3):
-        for key in script, f"{script} --preset 64x4":
+        for key in script, f"{script}@64x4":
             project.add_row(key, seed, 1.9 + seed)
-        for key in LAST, f"{LAST} --preset 64x4":
+        for key in LAST, f"{LAST}@64x4":
             project.add_row(key, seed, 2.0)
     near = drawn()
     assert near.keys() == {"ideas.png", "transfer.png"}
-    reproduce.main(["--rates", "1e-3", BASE], project.root)
+    reproduce.main([BASE, *at(1e-3)], project.root)
+    project.rows = read_table(project.table)
     assert drawn().keys() == near.keys() | {"learning-rates.png"}
     for row in project.rows:
-        row["test"] += 0.01 * (row["script"] == script)
+        row["test"] = float(row["test"]) + 0.01 * (row["script"] == script)
     write_table(project.table, project.rows)
     after = drawn()
     assert all(after[name] != near[name] for name in near)
@@ -498,7 +499,7 @@ def test_an_old_row_of_an_idea_makes_no_step_lack_its_seed(project, capsys):
 
 def test_effects_at_two_sizes(project):
     """Of five: one told at both sizes, one turned, one at 64x4 only, one lost, one not run."""
-    noise, wide = [0.1, -0.1, 0.05], f"{LAST} --preset 64x4"
+    noise, wide = [0.1, -0.1, 0.05], f"{LAST}@64x4"
     told, turned = [0.5, 0.5001, 0.5002], [-0.5, -0.5001, -0.5002]
     changes = {"kept": (told, told), "turns": (told, turned), "news": (noise, told)}
     changes |= {"lost": (told, noise), "small": (told, None)}
@@ -510,7 +511,7 @@ def test_effects_at_two_sizes(project):
         for seed in range(3):
             project.add_row(script, seed, 2.0 + here[seed])
             if there:
-                project.add_row(f"{script} --preset 64x4", seed, 2.0 + there[seed])
+                project.add_row(f"{script}@64x4", seed, 2.0 + there[seed])
     evidence = gather(project.root)
     words = "measured", "told", "same-side", "kept", "turned", "new"
     figures = [resolve(evidence, f"two-sizes {word}")[0] for word in words]

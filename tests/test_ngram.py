@@ -73,7 +73,7 @@ def project(tmp_path, monkeypatch):
 
 def test_the_table_has_the_exact_losses_and_the_page_shows_them(project):
     ngram.main([], project.root)
-    module = project.steps["train-2.py"].module
+    module = project.steps["train-2"].module
     data = module.load_data(None, module.Config(), "cpu")
     bigram, _ = read_csv(project.results / "ngram.csv", NGRAM)
     model = Bigram(data.train_items, data.chars)
@@ -87,7 +87,7 @@ def test_the_table_has_the_exact_losses_and_the_page_shows_them(project):
 
 
 def test_the_choice_does_not_see_the_test_split(project, monkeypatch):
-    module = project.steps["train-2.py"].module
+    module = project.steps["train-2"].module
     seen = []
     monkeypatch.setattr(ngram, "losses", lambda model, names: seen.extend(names) or [[1.0]])
     ngram.choose(module, [(2, 0.5)])

@@ -15,7 +15,7 @@ from harness import pictures
 from harness.scripts import load
 
 SECTION = (ROOT / "README.md").read_text("utf-8").split("\n## Add a step\n")[1].split("\n## ")[0]
-OWN = "train-2-narrow-mlp.py"
+OWN = "train-2-narrow-mlp"
 
 
 def code(kind):
@@ -35,9 +35,9 @@ def hunks():
 def add_step(root):
     """The script that the README makes, in a project."""
     copy, run = [shlex.split(line) for line in "".join(code("")).strip().splitlines()]
-    assert copy == ["cp", LAST, OWN]
-    path = root / OWN
-    text = (root / LAST).read_text("utf-8")
+    assert copy == ["cp", f"{LAST}.py", f"{OWN}.py"]
+    path = root / copy[2]
+    text = (root / copy[1]).read_text("utf-8")
     for old, new in hunks():
         assert text.count(old) == 1, f"the diff does not apply: {old}"
         text = text.replace(old, new)
@@ -58,7 +58,7 @@ def test_the_walk_through_the_readme(tmp_path, monkeypatch):
     assert run[1:] == ["results/reproduce.py", "--seeds", "5", "--jobs", "2", OWN]
     reproduce.main(["--seeds", "1", *run[4:]], project.root)
     for script, seed in (LAST, "0"), (LAST, "1"), (OWN, "1"):
-        load(project.root / script).main(["--device", "cpu", "--seed", seed])
+        load(project.path(script)).main(["--device", "cpu", "--seed", seed])
     assert "`report.py`" in SECTION
     report.main([], project.root)
     report.main(["--check"], project.root)
@@ -70,8 +70,8 @@ def test_the_walk_through_the_readme(tmp_path, monkeypatch):
     assert half > 0
     text = page.read_text("utf-8")
     lines = [line for line in text.splitlines() if line.startswith("| [")]
-    assert lines[-2].startswith(f"| [+ GELU]({LAST}) |")
-    assert lines[-1].startswith(f"| [narrow MLP]({OWN}) | {int(rows[OWN, '0']['params']):,} |")
+    assert lines[-2].startswith(f"| [+ GELU]({LAST}.py) |")
+    assert lines[-1].startswith(f"| [narrow MLP]({OWN}.py) | {int(rows[OWN, '0']['params']):,} |")
     assert f"| {signed(mean)}<br>{signed(mean - half)} to {signed(mean + half)}" in lines[-1]
 
     own = text.split("<details>")[-1]
@@ -91,6 +91,6 @@ def test_the_step_has_half_the_mlp_and_keeps_the_identity_rule(tmp_path):
     own, its = (model.layers[0].mlp.fc.out_features for model in models)
     assert its == 2 * own
     assert step.builds_on == LAST
-    assert violation(path, base.path, step.module.CHANGES) is None
+    assert violation(path, base.path) is None
     edit(path, "torch.optim.AdamW", "torch.optim.Adam")
-    assert f"{OWN} line" in violation(path, base.path, step.module.CHANGES)
+    assert f"{OWN}.py line" in violation(path, base.path)

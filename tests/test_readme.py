@@ -110,7 +110,10 @@ def test_the_commands_of_the_pages_take_their_flags():
     for name, *words in lines:
         told = help_of(name)
         if "stream" in name and words:  # the flags of the step go with its own
-            told += help_of(words[0])
+            told += help_of(f"{words[0]}.py")
+        if "--" in words:  # what follows is for the scripts
+            words.remove("--")
+            told += help_of("train-2.py")
         for word in words:
             if word.startswith("--"):
                 assert re.search(rf"{word}\b(?!-)", told), f"{name} has no {word}"
@@ -135,10 +138,9 @@ def test_the_table_of_sections_is_so():
     table = README.split("## How to read a script")[1].split("\n\n")[2]
     rows = [line.strip("| ").split(" | ") for line in table.splitlines()[2:]]
     says = {name: differs for name, _, differs in rows}
-    changed = {"docstring", "Configuration"}
+    changed = {"docstring", "Configuration", "Model"}
     for name in CHAIN:
         assert list(says)[1:] == list(sections(ROOT / name))[1:]
-        changed |= {*load(ROOT / name).CHANGES}
     assert {name for name, differs in says.items() if differs == "yes"} == changed
     assert {name for name, differs in says.items() if differs == "no"} == says.keys() - changed
 

@@ -23,6 +23,7 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ROOT / "README.md", ROOT / "results" / "README.md"
+csv.field_size_limit(2**31 - 1)  # a curve can be long
 NAMES = "0a30b5557f19"  # the hash of names.txt
 SEEDS = range(100)  # no run has a higher one
 NO_CHOICE = "seed", "threads", "validate", "eval_interval"  # of a candidate
@@ -30,16 +31,16 @@ NUMBER = r"[−+]?\d+(?:,\d{3})*(?:\.\d+)?"
 
 
 # --- The steps and their runs ---
-IDEAS = {f"train-2-{path.stem}.py": path for path in ROOT.glob("results/ideas/*.patch")}
-LABELS, BASES = {}, {}  # by the key of a step, as train-2.py --preset 64x4
-for key, path in ({path.name: path for path in ROOT.glob("train-2*.py")} | IDEAS).items():
+IDEAS = {f"train-2-{path.stem}": path for path in ROOT.glob("results/ideas/*.patch")}
+LABELS, BASES = {}, {}  # by the name of a step, as train-2@64x4
+for key, path in ({path.stem: path for path in ROOT.glob("train-2*.py")} | IDEAS).items():
     text = path.read_text("utf-8")
-    LABELS[key] = re.search(r'^\+?LABEL = "(.+)"$', text, re.M)[1]
+    LABELS[key] = text.removeprefix('"""').partition(":")[0]
     BASES[key] = re.search(r'^[+ ]?BUILDS_ON = "?(.+?)"?$', text, re.M)[1]
     presets = r'^    "(\S+)": \{"label": "(.+?)", "builds_on": "(.+?)"'
     for preset, label, base in re.findall(presets, text, re.M):
-        LABELS[f"{key} --preset {preset}"] = label
-        BASES[f"{key} --preset {preset}"] = base
+        LABELS[f"{key}@{preset}"] = label
+        BASES[f"{key}@{preset}"] = base
 KEYS = {label: key for key, label in LABELS.items()}
 
 
@@ -50,10 +51,10 @@ def read(table):
     lines = path.read_text("utf-8").split("\n") if path.exists() else []
     rows = sorted(csv.DictReader(lines), key=lambda row: row.get("finished", ""))
     for row in rows:
-        row["key"] = " --preset ".join(filter(None, [row.get("script"), row.get("preset")]))
+        row["key"] = "@".join(filter(None, [row.get("script"), row.get("preset")]))
         if "settings" in row:
-            row["knobs"] = json.loads(row["settings"])
-            made_by = sorted(x for x in row["knobs"].items() if x[0] not in ("seed", "threads"))
+            row["settings"] = json.loads(row["settings"])
+            made_by = sorted(x for x in row["settings"].items() if x[0] not in ("seed", "threads"))
             row["fingerprint"] = sha256(f"{row['source']} {made_by}".encode()).hexdigest()[:12]
     return rows
 
@@ -65,30 +66,35 @@ def name_of(table, row):
     """What runs that belong together are called here: the step, or what a page's table has."""
     if table == "texts.csv":
         return f"{row['script']} on {row['text']}, {int(row['params']):,} {row['block_size']}"
-    if table == "learning-rates.csv":
-        return f"{row['key']} at {row['knobs']['learning_rate']:g}"
     if table == "tuning.csv":
         rows = reversed(read("results.csv"))
-        wide = next(x["knobs"] for x in rows if x["key"] == "train-2.py --preset 64x4")
-        knobs = {x: row["knobs"][x] for x in sorted(row["knobs"]) if x not in NO_CHOICE}
-        own = (f"{x}={value}" for x, value in knobs.items() if value != wide.get(x, value))
+        wide = next(x["settings"] for x in rows if x["key"] == "train-2@64x4")
+        chosen = [(x, row["settings"][x]) for x in sorted(row["settings"]) if x not in NO_CHOICE]
+        own = (f"{x}={value}" for x, value in chosen if value != wide.get(x, value))
         return f"`{row['script']}` {' '.join(own)}"
-    counts = row["data_hash"] == NAMES and row["device"].startswith("cpu") and not row["overrides"]
+    counts = row["data_hash"] == NAMES and row["device"].startswith("cpu")
     known = row["key"] in LABELS or row["script"] in IDEAS  # which may have presets
-    return row["key"] if counts and known else "what does not count"
+    if counts and known and re.fullmatch(r"(learning_rate=\S+ )?validate=True", row["overrides"]):
+        return f"{row['key']} at {row['settings']['learning_rate']:g}"
+    return row["key"] if counts and known and not row["overrides"] else "what does not count"
 
 
 @cache
 def runs():
-    """{name: {seed: row}}, the newest of each seed, if made as the newest of all its seeds was."""
+    """{name: {seed: row}}, the oldest of each seed that was made as the newest of all seeds was.
+
+    Of texts and candidates it is the newest of each seed.
+    """
     found, sources, settings = {}, {}, {}
-    for table in ("results.csv", "learning-rates.csv", "texts.csv", "tuning.csv"):
+    for table in ("results.csv", "texts.csv", "tuning.csv"):
         for row in reversed(read(table)):
             name, source, made_by = name_of(table, row), row["source"], row["fingerprint"]
             script = re.split(" at | on ", name)[0]
             as_now = source == sources.setdefault(script, source)
             as_now = as_now and made_by == settings.setdefault(name, made_by)
-            if as_now or table == "tuning.csv":  # a log, of earlier versions too
+            if table == "results.csv" and as_now:
+                found.setdefault(name, {})[int(row["seed"])] = row
+            elif as_now or table == "tuning.csv":  # a log, of earlier versions too
                 found.setdefault(name, {}).setdefault(int(row["seed"]), row)
     return found | {f"counting, context {row['context']}": {0: row} for row in read("ngram.csv")}
 
@@ -103,7 +109,7 @@ def values(name, loss="test"):
 
 def base_of(key):
     """What a step builds on; the preset of an idea, on that preset; at a rate, at that rate."""
-    script, preset, rate = re.fullmatch(r"(.*?)( --preset \S+)?( at \S+)?", key).groups("")
+    script, preset, rate = re.fullmatch(r"(.*?)(@\S+)?( at \S+)?", key).groups("")
     return (BASES.get(script + preset) or BASES.get(script, "") + preset) + rate
 
 
@@ -112,9 +118,9 @@ def changes(key, loss="test", of=None):
 
 
 def last(name, column):
-    """A column or knob of the highest seed, for what all seeds have."""
+    """A column or setting of the highest seed, for what all seeds have."""
     row = max(runs().get(name, {-1: {}}).items())[1]
-    return row.get(column, row.get("knobs", {}).get(column, nan))
+    return row.get(column, row.get("settings", {}).get(column, nan))
 
 
 def noted(key, column, table="published/chain.csv"):
@@ -126,7 +132,7 @@ def noted(key, column, table="published/chain.csv"):
 
 
 def rebuilt(key):
-    """From the 2nd letter on, the idea that rebuilds a published step."""
+    """From the 2nd letter on, the idea that reimplements a published step."""
     return values(REBUILT.get(key), "test_from_2nd")
 
 
@@ -138,12 +144,11 @@ def time(key, loss=None):
     """The training time, or that to where the mean of the curves is first as low as a loss."""
     steps = last(key, "steps")
     if loss is not None:
-        name = key.removesuffix(".py").replace(".py --preset ", "@")
-        curves = [read(f"curves/{name}-seed{seed}.csv") for seed in runs().get(key, ())]
-        if not curves or not all(curves):
+        curves = np.array([json.loads(row["curve"]) for row in runs().get(key, {}).values()])
+        if not len(curves):
             return nan
-        means = np.mean([[float(row["test"]) for row in curve] for curve in curves], axis=0)
-        steps = curves[0][np.flatnonzero(means <= loss)[0]]["step"]
+        reached = np.flatnonzero(curves[:, :, 2].mean(axis=0) <= loss)
+        steps = curves[0, reached[0], 0]
     return float(steps) * noted(key, "ms_per_step", "speed.csv")
 
 
@@ -195,8 +200,8 @@ def family():
 
 
 def at_two_sizes():
-    """(its mean, whether it is told from zero) twice: at the defaults, and through 64x4."""
-    pairs = [(found, changes(f"{key} --preset 64x4")) for key, found in family()[0].items()]
+    """(its mean, whether its interval excludes zero) twice: at the defaults, and with 64x4."""
+    pairs = [(found, changes(f"{key}@64x4")) for key, found in family()[0].items()]
     pairs = [pair for pair in pairs if np.isfinite(pair[1]).sum() > 2]
     return [[(in_words(x)[0], len(in_words(x)) == 3) for x in pair] for pair in pairs]
 
@@ -236,7 +241,7 @@ FIGURES = {
         for (a, here), (b, there) in at_two_sizes()
     ),
     "holm": lambda x: HOLM.get(family()[1].get(x), nan),
-    "rebuilt": lambda: np.max([abs(away(x)) for x in REBUILT if REBUILT[x] and " " not in x]),
+    "rebuilt": lambda: np.max([abs(away(x)) for x in REBUILT if REBUILT[x] and "@" not in x]),
 }
 CELLS = {
     "parameters": lambda x: float(last(x, "params")),
@@ -252,7 +257,7 @@ CELLS = {
     "builds on": lambda x: LABELS.get(base_of(x), "a known step"),
     "ideas: change in test": lambda x: in_words(changes(x)),
     "transfer: change in test": lambda x: in_words(changes(x)),
-    "change at 64x4": lambda x: in_words(changes(f"{x} --preset 64x4")),
+    "change at 64x4": lambda x: in_words(changes(f"{x}@64x4")),
     "survives Holm": lambda x: family()[1].get(x, nan),
     "learning rate": lambda x: last(x, "learning_rate"),
     "change at the same rate": lambda x: estimate(changes(x))[:1],
@@ -297,10 +302,10 @@ def checks(marker, text):
     """The same for all that stands in a marker."""
     kind, *words = marker.split()
     if kind in FIGURES:
-        words = [x.replace("@", " --preset ") for x in words if not re.match("zero|[<>]", x)]
+        words = [x for x in words if not re.match("zero|[<>]", x)]
         yield "", text, FIGURES[kind](*words)
     elif kind == "runs":
-        steps = [name for name in runs() if re.fullmatch(r"[^ `]+\.py( --preset \S+)?", name)]
+        steps = [name for name in runs() if re.fullmatch("[^ `]+", name)]
         yield "", text.split(" runs:")[0].strip(), sum(len(runs()[x]) for x in steps)
     elif kind == "chain":
         for block in text.split("<summary><b>")[1:]:

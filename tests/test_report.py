@@ -55,11 +55,11 @@ def fill(project, marker):
         ({"overrides": "steps=7"}, "other settings"),
         ({"data_hash": "0123456789ab"}, "other data"),
         ({"device": "cuda (Some GPU)"}, "other device"),
-        ({"script": "train-2-gone.py"}, "no such script"),
+        ({"script": "train-2-gone"}, "no such script"),
         ({"preset": "gone"}, "preset"),
         ({"source": "0123456789ab"}, "another source"),
         ({"settings": {"batch_size": 33}}, "other defaults"),
-        ({"settings": {"a_knob_that_is_gone": 1}}, "other defaults"),
+        ({"settings": {"an_option_that_is_gone": 1}}, "other defaults"),
     ],
 )
 def test_a_row_that_does_not_count_is_listed_with_the_reason(project, call, changes, why):
@@ -73,14 +73,14 @@ def test_a_row_that_does_not_count_is_listed_with_the_reason(project, call, chan
     assert project.cells("losses", "baseline")["test"] == "2.5000"
 
 
-def test_the_newest_row_of_a_seed_counts(project, call):
+def test_the_oldest_row_of_a_seed_counts(project, call):
     """What its settings say of seed and threads makes no other run."""
-    project.add_row(BASE, 0, 2.25, {"seed": 9, "threads": 9}, finished="2026-03-01T00:00:00Z")
-    project.add_row(BASE, 0, 2.75, finished="2026-01-01T00:00:00Z")
+    project.add_row(BASE, 0, 2.25, {"seed": 9, "threads": 9}, finished="2026-01-01T00:00:00Z")
+    project.add_row(BASE, 0, 2.75, finished="2026-03-01T00:00:00Z")
     project.add_row(BASE, 0, 2.95, finished="2026-04-01T00:00:00Z", source="0123456789ab")
     assert project.cells("losses", "baseline")["test"] == "2.2500"
-    older, stale = call("--all").splitlines()[1:]
-    assert "2.75" in older and "a newer row of this seed counts" in older
+    newer, stale = call("--all").splitlines()[1:]
+    assert "2.75" in newer and "an older row of this seed counts" in newer
     assert "2.95" in stale and "another source" in stale
     assert project.block("runs").startswith("1 runs: seeds 0; cpu (Some Chip)")
 
@@ -91,7 +91,7 @@ def test_runs_that_one_step_has_and_another_lacks_are_told(project, call):
     project.add_row(HEADS, 3, 2.3, source="0123456789ab")
     notes = call().splitlines()
     for note, key, seeds in zip(notes, (BASE, HEADS, WIDE), ("3", "1, 3", "0, 1, 3"), strict=True):
-        told = f'{key} lacks seeds {seeds}: python results/reproduce.py --seeds 4 "{key}"'
+        told = f"{key} lacks seeds {seeds}: python results/reproduce.py --seeds 4 {key}"
         assert note == f"note: {told}"
 
 
@@ -141,7 +141,8 @@ def figures_project(tmp_path):
     )
     (project.results / "published" / "chain.csv").write_text(published)
     for key, seed, test, train in (BASE, 0, 2.5, 2), (BASE, 1, 2.7, 2.2), (HEADS, 0, 2, 1.75):
-        project.add_row(key, seed, test, train=train)
+        curve = f"[[4500, 9, {test}], [5000, 9, {test}]]"
+        project.add_row(key, seed, test, train=train, curve=curve)
     project.add_row(WIDE, 0, 2.25)
     project.add_speeds({BASE: 2, HEADS: 3})
     now = project.steps[HEADS].fingerprint
@@ -198,7 +199,7 @@ def test_blocks_of_the_last_step(tmp_path):
     assert project.block("samples") == "- **+ GELU**: a\\|b, (empty), *c"
     rows = [line.strip("| ").split(" | ") for line in project.block("architecture").split("\n")]
     columns = {name: [int(n.replace(",", "")) for n in rest] for name, *rest in rows[2:]}
-    assert columns["all"] == [CHAIN[LAST][5], 202_780]
+    assert columns["all"] == [CHAIN[f"{LAST}.py"][5], 202_780]
     parts = [columns[x] for x in ("token embedding", "attention", "MLP", "LayerNorm", "lm_head")]
     assert [sum(column) for column in zip(*parts, strict=True)] == columns["all"]
 
@@ -206,18 +207,18 @@ def test_blocks_of_the_last_step(tmp_path):
 def test_candidates_of_the_tuning_are_grouped_and_the_best_comes_first(tmp_path):
     project = Project(tmp_path / "project", CHAIN)
 
-    def candidate(seed, test, **knobs):
-        knobs |= {"validate": True, "eval_interval": 9}
-        return project.make_row(f"{LAST} --preset fast", seed, test, knobs, source="old")
+    def candidate(seed, test, **settings):
+        settings |= {"validate": True, "eval_interval": 9}
+        return project.make_row(f"{LAST}@fast", seed, test, settings, source="old")
 
     rows = [candidate(0, 2.5, dropout=0.5), candidate(0, 2.0), candidate(1, 2.25)]
     rows.append(rows[0] | {"test": 1.0, "finished": "2025-01-01T00:00:00Z"})  # run again since
     write_table(project.results / "tuning.csv", rows)
     best, other = project.block("tuning").split("\n")[2:]
     recipe = "grad_clip=1.0 learning_rate=0.004 lr_decay_to=0.0 steps=4000 warmup_steps=200"
-    assert best.startswith(f"| `train-2.py` {recipe} | 128,000 | 2 |"), "the preset's knobs"
+    assert best.startswith(f"| `train-2` {recipe} | 128,000 | 2 |"), "the preset's settings"
     assert "| 2.1250 |" in best
-    assert other.startswith(f"| `train-2.py` dropout=0.5 {recipe} | 128,000 | 1 |")
+    assert other.startswith(f"| `train-2` dropout=0.5 {recipe} | 128,000 | 1 |")
     assert "| 2.5000 |" in other
     write_table(project.results / "tuning.csv", [project.make_row(LAST)])
     with pytest.raises(Failure, match="without --validate"):
@@ -232,22 +233,16 @@ def test_the_chain_holds_explanations_and_whole_differences(project):
     assert "```diff" not in first
     title, explained, *_ = project.steps[HEADS].module.__doc__.split("\n\n")
     assert f"<summary><b>{title.replace(':', '</b>:', 1)}</summary>\n\n{explained}\n" in heads
-    assert "Run it:" not in heads
     assert "against baseline: −0.1000 (one seed)" in heads
     assert "@@ Configuration @@" in wide and "@@ Model @@" in heads
     for base, step, text in (BASE, WIDE, wide), (BASE, HEADS, heads):
         lines = text.split("```diff\n")[1].split("\n```")[0].split("\n")
         removed = Counter(line[1:] for line in lines if line.startswith("-"))
         added = Counter(line[1:] for line in lines if line.startswith("+"))
-        old, new = (Counter(code(project.root / name)) for name in (base, step))
+        old, new = (Counter(project.path(x).read_text("utf-8").split("\n")) for x in (base, step))
         assert old - removed + added == new
         assert (removed - old).total() == 0
-        assert removed.total() < 20
-
-
-def code(path):
-    """The lines of a script after its docstring."""
-    return path.read_text("utf-8").split('"""\n', 1)[1].split("\n")
+        assert removed.total() < 40
 
 
 def test_the_chain_is_the_same_where_python_drops_docstrings(tmp_path):
@@ -266,20 +261,20 @@ def test_the_chain_is_the_same_where_python_drops_docstrings(tmp_path):
 # --- Scripts ---
 def copy_step(project, name, of=HEADS):
     """A copy of a script that builds on it and keeps its label."""
-    path = project.root / name
-    shutil.copy(project.root / of, path)
+    path = project.path(name)
+    shutil.copy(project.path(of), path)
     edit(path, f'BUILDS_ON = "{BASE}"', f'BUILDS_ON = "{of}"')
     return path
 
 
 def test_a_new_script_and_a_preset_appear_by_themselves(project):
     path = copy_step(project, "train-2 own.py")
-    big = '{"big": {"label": "big one", "builds_on": "train-2 own.py", "knobs": {"n_head": 4}}}'
+    big = '{"big": {"label": "big one", "builds_on": "train-2 own", "settings": {"n_head": 4}}}'
     edit(path, "PRESETS = {}", f"PRESETS = {big}")
     project.look_again()
-    assert [*project.steps] == [BASE, WIDE, HEADS, path.name, f"{path.name} --preset big"]
-    project.add_row(path.name, 0, 2.25)
-    project.add_row(f"{path.name} --preset big", 0, 2.0)
+    assert [*project.steps] == [BASE, WIDE, HEADS, path.stem, f"{path.stem}@big"]
+    project.add_row(path.stem, 0, 2.25)
+    project.add_row(f"{path.stem}@big", 0, 2.0)
     losses = project.block("losses")
     assert "| [2 heads](train-2-2head.py) |" in losses
     assert "| [2 heads (train-2 own)](train-2%20own.py) | 1 |" in losses
@@ -289,22 +284,27 @@ def test_a_new_script_and_a_preset_appear_by_themselves(project):
 
 
 def test_the_shorter_branch_comes_first(project):
-    copy_step(project, "train-2-a.py", of=WIDE)
-    assert [*find_steps(project.root)] == [BASE, HEADS, WIDE, "train-2-a.py"]
+    copy_step(project, "train-2-a", of=WIDE)
+    assert [*find_steps(project.root)] == [BASE, HEADS, WIDE, "train-2-a"]
 
 
 @pytest.mark.parametrize(
     "old, new, told",
     [
-        (f'BUILDS_ON = "{BASE}"', 'BUILDS_ON = "train-2-gone.py"', "train-2-gone.py"),
+        (f'BUILDS_ON = "{BASE}"', 'BUILDS_ON = "train-2-gone"', "train-2-gone"),
         (f'BUILDS_ON = "{BASE}"', f'BUILDS_ON = "{HEADS}"', f"circle: {HEADS}"),
-        (f'BUILDS_ON = "{BASE}"', "BUILDS_ON = 1 / 0", f"cannot load {HEADS}, ZeroDivisionError"),
-        (f'BUILDS_ON = "{BASE}"', "", f"{HEADS} is no training script, it has no BUILDS_ON"),
+        (
+            f'BUILDS_ON = "{BASE}"',
+            "BUILDS_ON = 1 / 0",
+            f"cannot load {HEADS}.py, ZeroDivisionError",
+        ),
+        (f'BUILDS_ON = "{BASE}"', "", f"{HEADS}.py is no training script, it has no BUILDS_ON"),
         ("PRESETS = {}", 'PRESETS = {"x": {"label": "x"}}', f"{HEADS}: PRESETS"),
+        ('"""2 heads: ', '"""two heads, ', "its docstring must begin with LABEL: what it is"),
     ],
 )
 def test_a_script_that_is_no_step_is_told(project, call, old, new, told):
-    edit(project.root / HEADS, old, new)
+    edit(project.path(HEADS), old, new)
     with pytest.raises(Failure, match=re.escape(told)):
         call("--check")
 
@@ -315,6 +315,8 @@ def test_a_script_that_is_no_step_is_told(project, call, old, new, told):
     [
         ("test", "nan", "line 3, test"),
         ("samples", "{}", "line 3, samples"),
+        ("curve", "[[500, 2.1]]", "line 3, curve"),
+        ("curve", "5", "line 3, curve"),
     ],
 )
 def test_a_broken_field_is_told_with_its_line(project, call, column, value, told):
@@ -381,8 +383,8 @@ def test_only_what_stands_between_markers_is_rewritten(project, call):
     call()
     first = project.page.read_text("utf-8")
     assert outside(first) == outside(PAGE)
-    assert "<!-- effect train-2-2head.py test <0 -->−0.2500 (one seed)<!-- end -->" in first
-    assert "<!-- mean train-2-baseline.py test -->2.5000 (one seed)<!-- end -->" in first
+    assert "<!-- effect train-2-2head test <0 -->−0.2500 (one seed)<!-- end -->" in first
+    assert "<!-- mean train-2-baseline test -->2.5000 (one seed)<!-- end -->" in first
     assert "| [2 heads](train-2-2head.py) | 12,345 |" in first
     call()
     assert project.page.read_text("utf-8") == first
@@ -413,8 +415,6 @@ def test_check_finds_a_figure_that_was_edited_by_hand(project, call, capsys, fig
     assert "9.9000" in said and "2.5000" in said
     call()
     call("--check")
-    next((project.results / "curves").iterdir()).unlink()  # which a picture is made from
-    assert "is missing" in check_fails(project, call, capsys)
 
 
 @pytest.mark.parametrize(
@@ -452,7 +452,7 @@ WRONG_MARKERS = {
     "a <!-- speed --><!-- end -->": "no block or figure 'speed'",
     f"<!-- mean {BASE} test --><!-- end -->": "a figure begins a line",
     f"  <!-- mean {BASE} test --><!-- end --> in a list": "a figure begins a line",
-    "a <!-- mean train-2-gone.py test --><!-- end -->": "train-2-gone.py",
+    "a <!-- mean train-2-gone test --><!-- end -->": "train-2-gone",
     f"a <!-- mean {BASE} height --><!-- end -->": "height",
     f"a <!-- mean {BASE} --><!-- end -->": f"mean {BASE}",
     f"a <!-- each {BASE} label --><!-- end -->": "label is not",

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from common import COLUMNS, ROOT, tree
 from tools import BASE, write_stub
 
@@ -15,6 +16,7 @@ sys.path.insert(0, str(ROOT / "results"))
 
 import reproduce
 from harness.command import Failure
+from harness.scripts import find_steps
 
 
 @pytest.fixture
@@ -44,7 +46,7 @@ def plan(call):
     """The runs that are lacking, by a dry run."""
 
     def run(*argv):
-        first, *runs = call(*argv, "--dry-run")
+        first, *runs = call("--dry-run", *argv)
         assert first == f"{len(runs)} runs are lacking"
         return runs
 
@@ -57,30 +59,27 @@ def calls(root):
     return path.read_text().splitlines() if path.exists() else []
 
 
-PLAIN, BIG = "train-2.py --seed 0", "train-2.py --preset big --seed 0"
+PLAIN, BIG = "train-2-seed0", "train-2@big-seed0"
 
 
 def test_scripts_presets_and_seeds_are_lacking_the_longest_first(root, plan):
     write_stub(root, "train-2-long.py", steps=1000)
     before = tree(root)
-    kinds = [
-        f"{x}{preset}"
-        for x in ("train-2-long.py", "train-2.py")
-        for preset in (" --preset big", "")
-    ]
-    assert plan("--seeds", "2") == [f"{kind} --seed {seed}" for kind in kinds for seed in (0, 1)]
+    kinds = [f"{x}{preset}" for x in ("train-2-long", "train-2") for preset in ("@big", "")]
+    assert plan("--seeds", "2") == [f"{kind}-seed{seed}" for kind in kinds for seed in (0, 1)]
     assert tree(root) == before, "a dry run writes and runs nothing"
 
 
 def test_names_choose_a_script_with_its_presets_or_one_preset(root, plan):
     write_stub(root, "train-2-b.py")
     assert plan("train-2.py") == [BIG, PLAIN]
-    assert plan("train-2.py --preset big") == [BIG]
-    assert len(plan("train-2.py --preset big", "train-2-b.py")) == 3
+    assert plan("train-2") == [BIG, PLAIN]
+    assert plan("train-2.py@big") == plan("train-2@big") == [BIG]
+    assert len(plan("train-2@big", "train-2-b.py")) == 3
     assert len(plan()) == 4
 
 
-@pytest.mark.parametrize("argv", ["train-9.py", "train-2", f"{BIG}0", "--seeds=0", "--jobs=0"])
+@pytest.mark.parametrize("argv", ["train-9", "train", "train-2@bi", "--seeds=0", "--jobs=0"])
 def test_what_cannot_be_run_is_told(call, root, argv):
     with pytest.raises(Failure) as failure:
         call(argv)
@@ -88,10 +87,10 @@ def test_what_cannot_be_run_is_told(call, root, argv):
     assert not calls(root)
 
 
-def test_the_runs_are_the_canonical_ones_and_go_on_where_they_can(root, call):
+def test_the_runs_are_the_canonical_ones(root, call):
     call("--seeds", "2", "--results-dir", str(root / "own"))
     names = root / "data" / "names.txt"
-    end = f"--device cpu --resume --data {names} --results-dir {root / 'own'}"
+    end = f"--device cpu --data {names} --results-dir {root / 'own'}"
     kinds = "train-2.py --preset big", "train-2.py"
     assert calls(root) == [f"{kind} --seed {seed} {end}" for kind in kinds for seed in (0, 1)]
 
@@ -111,6 +110,50 @@ def test_what_is_recorded_is_not_run_again_until_it_changes(root, call, plan):
     assert plan() == [BIG, PLAIN]
 
 
+def test_what_follows_two_dashes_goes_to_the_scripts(root, call, plan):
+    """Runs with them are no runs without them; a script's name is not for its presets."""
+    flags = "--", "--steps", "7"
+    name = "train-2-steps=7-seed0"
+    assert plan(*flags) == plan("train-2", *flags) == [name]
+    assert plan("train-2@big", *flags) == ["train-2@big-steps=7-seed0"]
+    call(*flags)
+    assert calls(root)[0].startswith("train-2.py --seed 0 --steps 7 --device cpu --data ")
+    assert (root / "results" / "logs" / f"{name}.log").exists()
+    assert plan(*flags) == []
+    assert plan() == [BIG, PLAIN]
+    script = root / "train-2.py"
+    script.write_text(script.read_text().replace("the source", "another source"))
+    assert plan(*flags) == [name]
+
+
+@pytest.mark.parametrize("flag", ["--device=cpu", "--data", "--seed", "--preset", "--resume"])
+def test_what_every_run_gets_is_not_for_the_scripts(call, flag):
+    with pytest.raises(Failure, match="is not for the scripts"):
+        call("--", flag)
+
+
+def test_only_a_checkpoint_of_the_run_is_gone_on_from(root, tmp_path):
+    """One of another source or other settings stays out of the way: the run starts anew."""
+    step = find_steps(root)["train-2@big"]
+    run = reproduce.Run(step, 3, ["--steps", "7"])
+    path = tmp_path / "checkpoints" / "train-2@big-steps=7-seed3.pt"
+    path.parent.mkdir()
+
+    def goes_on(**changes):
+        made_by = {"script": "train-2", "source": "the source", "settings": run.settings}
+        made_by |= {"data_hash": "ab" * 6, "chars": [], "max_len": 1} | changes
+        torch.save({"run": made_by, "model": {}, "step": 2}, path)
+        return "--resume" in run.command(root, "names.txt", tmp_path)
+
+    assert goes_on()
+    assert goes_on(settings=run.settings | {"threads": 2})
+    assert not goes_on(settings=run.settings | {"n_embd": 32})
+    assert not goes_on(source="another source")
+    assert not goes_on(data_hash="cd" * 6)
+    path.write_bytes(b"half a checkpoint")
+    assert "--resume" not in run.command(root, "names.txt", tmp_path)
+
+
 def test_a_failed_run_stops_no_other_and_is_told_with_its_last_line(root, call, capfd):
     write_stub(root, "train-2-bad.py", 'print("note"); sys.exit("what went wrong")')
     with pytest.raises(Failure, match="2 of 4 runs failed") as failure:
@@ -125,10 +168,10 @@ def test_a_failed_run_stops_no_other_and_is_told_with_its_last_line(root, call, 
 
 def test_a_sweep_that_was_cut_short_goes_on(root, call):
     """Of four runs one fails at first; the second call makes that one, and no other."""
-    write_stub(root, "train-2.py", 'assert seed != "1" or (HERE / "mended").exists()')
+    write_stub(root, "train-2.py", 'assert seed != "1" or (HERE / "fixed").exists()')
     with pytest.raises(Failure, match="2 of 4"):
         call("--seeds", "2")
-    (root / "mended").touch()
+    (root / "fixed").touch()
     call("--seeds", "2")
     assert ["--seed 1" in line for line in calls(root)[4:]] == [True, True]
     assert call("--seeds", "2") == ["0 runs are lacking"]
@@ -138,7 +181,7 @@ def test_without_names_txt_nothing_is_run(tmp_path):
     """There is no network in the tests: the script would train on the bundled sample."""
     root = tmp_path / "project"
     (root / "data").mkdir(parents=True)
-    shutil.copy(ROOT / BASE, root)
+    shutil.copy(ROOT / f"{BASE}.py", root)
     shutil.copy(ROOT / "data" / "sample-names.txt", root / "data")
     with pytest.raises(Failure, match="names.txt") as failure:
         reproduce.main([], root)
@@ -148,7 +191,7 @@ def test_without_names_txt_nothing_is_run(tmp_path):
 
 def test_half_written_files_of_killed_runs_are_removed(root, call):
     old = root / "results" / "checkpoints" / "a.pt.123.tmp"
-    fresh = root / "results" / "curves" / "a.csv.123.tmp"
+    fresh = root / "results" / "logs" / "a.csv.123.tmp"
     for path in old, fresh:
         path.parent.mkdir()
         path.touch()

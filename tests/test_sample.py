@@ -25,7 +25,7 @@ RUN = f"train-2-baseline-seed{SEED}"
 def trained(tmp_path_factory):
     """A project in which the baseline was trained for a few steps."""
     project = miniature(tmp_path_factory.mktemp("sample") / "project", [BASE])
-    load(project.root / BASE).main(["--device", "cpu", "--seed", str(SEED)])
+    load(project.path(BASE)).main(["--device", "cpu", "--seed", str(SEED)])
     return project
 
 
@@ -86,6 +86,12 @@ def test_a_low_temperature_draws_likely_names(call):
     assert len(set(cold)) < 5 < len(set(warm))
 
 
+def test_top_k_1_draws_the_likeliest_name(call):
+    assert len(set(call("--num", 20, "--top-k", 1)[0])) == 1
+    every, all_of_them = (call("--seed", 1, *words)[0] for words in ([], ["--top-k", 999]))
+    assert every == all_of_them
+
+
 def test_new_names_are_counted(trained, call):
     """Also where more are asked for than are drawn at once; some of them are of the list."""
     names, last = call("--num", 1003, "--seed", 5)
@@ -100,7 +106,7 @@ def test_a_model_of_ones_own_data(trained, call, tmp_path):
     towns.write_text("Köln\nUlm\nJena\nÖhr\nRüm\n" * 4, "utf-8")
     folder = tmp_path / "results"
     words = ["--device", "cpu", "--data", str(towns), "--results-dir", str(folder)]
-    load(trained.root / BASE).main(words)
+    load(trained.path(BASE)).main(words)
     (path,) = (folder / "checkpoints").iterdir()
     where = ["--results-dir", folder, "--data", towns]
     names, last = call(*where, "--prompt", "Kö", name=path.stem)
@@ -115,10 +121,10 @@ def test_a_model_of_ones_own_data(trained, call, tmp_path):
     [
         (["--num", "0"], "--num"),
         (["--temperature", "0"], "--temperature"),
+        (["--top-k", "0"], "--top-k"),
         (["--temperature", "nan"], "--temperature"),
         (["--prompt", "aXby"], "'Xy'"),
         (["--seed", str(2**63)], "--seed"),
-        (["--data", "nowhere.txt"], "nowhere.txt"),
     ],
 )
 def test_wrong_use_is_told(call, argv, told):
@@ -144,15 +150,15 @@ def test_a_damaged_checkpoint_is_told(trained, call, tmp_path, content):
 )
 def test_a_script_that_has_changed_since_is_told(trained, call, tmp_path, old, new):
     project = miniature(tmp_path / "project", [BASE])
-    edit(project.root / BASE, old, new)
+    edit(project.path(BASE), old, new)
     told = refused(call, "--results-dir", trained.results, root=project.root)
     assert f"{BASE} has changed" in told
 
 
 def test_a_script_that_trains_otherwise_is_noted(trained, call, tmp_path):
     project = miniature(tmp_path / "project", [BASE])
-    edit(project.root / BASE, "fused=True", "fused=False")
-    note = f"note: {BASE} has changed"
+    edit(project.path(BASE), "fused=True", "fused=False")
+    note = f"note: {BASE}.py has changed"
     assert note in call("--results-dir", trained.results, root=project.root)[1]
     assert "note" not in call()[1]
 

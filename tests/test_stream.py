@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -82,9 +83,9 @@ def test_random_windows_begin_anywhere():
     assert torch.equal(row, tokens), "a text shorter than a window is one"
 
 
-def load_text(file, block_size=16, **knobs):
-    module = load(ROOT / LAST)
-    return stream.load_text(module, file, block_size, module.Config(**knobs), "cpu")
+def load_text(file, block_size=16, **settings):
+    module = load(ROOT / f"{LAST}.py")
+    return stream.load_text(module, file, block_size, module.Config(**settings), "cpu")
 
 
 def spell(data, rows):
@@ -107,7 +108,7 @@ def test_the_row_has_the_exact_loss_of_the_held_out_text(call, text, tmp_path):
     said = call("--seed", 3)
     (row,) = read(tmp_path / "results")
     state = checkpoint(tmp_path / "results")
-    module = load(ROOT / LAST)
+    module = load(ROOT / f"{LAST}.py")
     model = module.Transformer(module.Config(n_layer=1), len(set(TEXT)) + 2, 16).eval()
     model.load_state_dict(state["model"])
     chars = sorted(set(TEXT))
@@ -146,7 +147,7 @@ def test_a_text_goes_on_beyond_its_window_in_characters_only(text):
             logits[..., :2] = 1000
             return logits
 
-    module, generator = load(ROOT / LAST), torch.Generator()
+    module, generator = load(ROOT / f"{LAST}.py"), torch.Generator()
     written = stream.continue_text(module, Model(1, 1), data, "ein Text", 30, generator)
     assert len(written) == 38
     assert len(set(written[8:])) > 5
@@ -154,16 +155,16 @@ def test_a_text_goes_on_beyond_its_window_in_characters_only(text):
 
 
 def load_and_stop(path):
-    """The script with Ctrl-C after the first evaluation was saved."""
+    """The script with Ctrl-C before the second evaluation."""
     module = load(path)
-    train = module.train
+    evaluate = module.evaluate
 
     def stop(*parts):
-        if parts[-1]["step"]:
+        if parts[-1]["curve"]:
             raise KeyboardInterrupt
-        train(*parts)
+        evaluate(*parts)
 
-    module.train = stop
+    module.evaluate = stop
     return module
 
 
@@ -174,16 +175,42 @@ def test_an_interrupted_run_goes_on_to_the_same_end(call, tmp_path, monkeypatch)
         with pytest.raises(KeyboardInterrupt):
             call("--dropout", 0.1)
     assert checkpoint(tmp_path / "results")["step"] == 2
-    assert not (tmp_path / "results" / "texts.csv").exists()
+    assert read(tmp_path / "results") == []
     assert "note" not in call("--dropout", 0.1, "--resume")
     whole, resumed = (checkpoint(tmp_path / name) for name in ("whole", "results"))
     assert whole["step"] == 4
-    for part in "model", "optimizer", "random", "curve", "run":
+    for part in "model", "optimizer", "rng", "curve", "run":
         assert same(whole[part], resumed[part]), part
     (row,), (other,) = (read(tmp_path / name) for name in ("whole", "results"))
     assert {key for key in row if row[key] != other[key]} <= {"seconds", "finished"}
     call("--dropout", 0.1, "--resume")
     assert len(read(tmp_path / "results")) == 1, "it had finished: no second row"
+
+
+def test_the_same_text_by_another_path_goes_on_and_another_text_does_not(call, text, tmp_path):
+    call()
+    moved = tmp_path / "moved.txt"
+    shutil.copy(text, moved)
+    call("--resume", file=moved)
+    assert len(read(tmp_path / "results")) == 1
+    moved.write_text(TEXT.upper(), "utf-8")
+    call("--resume", file=moved)
+    call("--resume", "--block-size", 8)
+    assert len(read(tmp_path / "results")) == 3
+    assert len([*(tmp_path / "results" / "checkpoints").iterdir()]) == 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it is counted in other units")
+def test_windows_of_a_long_text_are_no_copies(tmp_path):
+    """1.1 MB in windows of 256, at the sizes of the script, take less than 1 GB."""
+    path = tmp_path / "long.txt"
+    path.write_text("".join(random.Random(1).choices("abcdefgh \n", k=1_100_000)))
+    words = [LAST, "--text", str(path), "--block-size", "256", "--steps", "1", "--no-record"]
+    program = "import resource, sys, stream; stream.main(sys.argv[1:]); "
+    program += "print('\\n', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    command = [sys.executable, "-c", program, *words, "--device", "cpu", "--n-layer", "1"]
+    done = subprocess.run(command, cwd=ROOT / "results", capture_output=True, check=True)
+    assert int(done.stdout.split()[-1]) < 1_000_000  # kB
 
 
 @pytest.mark.parametrize(

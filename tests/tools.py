@@ -18,7 +18,7 @@ from harness.blocks import BLOCKS
 from harness.evidence import SPEED, gather
 from harness.scripts import find_steps
 
-BASE, WIDE, HEADS, LAYERS, MLP, LN, ROPE, LAST = CHAIN
+BASE, WIDE, HEADS, LAYERS, MLP, LN, ROPE, LAST = (name.removesuffix(".py") for name in CHAIN)
 
 
 def edit(path, old, new):
@@ -47,13 +47,13 @@ STUB = '''\
 
 What it is for."""
 import csv, json, os, sys, time, types
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-LABEL, BUILDS_ON, NAMES_SHA256 = "stub", None, "ab" * 32
+BUILDS_ON, NAMES_SHA256 = None, "ab" * 32
 Transformer = train = generate = None
 HERE = Path(__file__).parent
-PRESETS = {"big": {"label": "big", "builds_on": Path(__file__).name, "knobs": {"n_embd": 64}}}
+PRESETS = {"big": {"label": "big", "builds_on": Path(__file__).stem, "settings": {"n_embd": 64}}}
 
 @dataclass
 class Config:
@@ -64,19 +64,30 @@ class Config:
 
 source_hash = lambda: "the source"
 load_data = lambda file, config, device: types.SimpleNamespace(hash=NAMES_SHA256[:12])
-run_name = lambda script, preset, overrides, data, device, seed: f"{script}-{preset}-{seed}"
+
+def run_name(run):
+    step = run["script"] + (f"@{run['preset']}" if run["preset"] else "")
+    return "-".join([step, *run["overrides"].split(), f"seed{run['seed']}"])
+
+def parse(argv):
+    given = dict(zip(argv, [*argv[1:], ""]))
+    preset = given.get("--preset", "")
+    config = Config(**PRESETS[preset]["settings"] if preset else {})
+    words = [f"steps={given['--steps']}"] if "--steps" in given else []
+    config = replace(config, steps=int(given.get("--steps", config.steps)))
+    return preset, replace(config, seed=int(given["--seed"])), " ".join(words)
 
 def main():
     with open(HERE / "calls", "a") as file:
         print(Path(__file__).name, *sys.argv[1:], file=file)
     given = dict(zip(sys.argv[1:], [*sys.argv[2:], ""]))
-    preset, seed, folder = given.get("--preset", ""), given["--seed"], Path(given["--results-dir"])
+    seed, folder = given["--seed"], Path(given["--results-dir"])
     pass  # BEHAVIOUR
-    config = Config(**PRESETS[preset]["knobs"] if preset else {})
-    row = dict.fromkeys(COLUMNS, "1") | {"script": Path(__file__).name, "preset": preset}
-    row |= {"overrides": "", "data_hash": NAMES_SHA256[:12], "seed": seed, "device": "cpu"}
+    preset, config, overrides = parse(sys.argv[1:])
+    row = dict.fromkeys(COLUMNS, "1") | {"script": Path(__file__).stem, "preset": preset}
+    row |= {"overrides": overrides, "data_hash": NAMES_SHA256[:12], "seed": seed, "device": "cpu"}
     row |= {"source": source_hash(), "finished": "2026-01-01T00:00:00Z", "samples": "[]"}
-    row["settings"] = json.dumps(asdict(config))
+    row |= {"settings": json.dumps(asdict(config)), "curve": ""}
     with open(folder / "results.csv", "a", newline="") as file:
         csv.writer(file).writerow(row.values())
 
@@ -89,8 +100,8 @@ def write_stub(root, name, behaviour="pass", **defaults):
     """A script that writes its row without training; `behaviour` is a line of its main()."""
     text = STUB.replace("COLUMNS", repr(COLUMNS)).replace("pass  # BEHAVIOUR", behaviour)
     text = text.replace("Path(__file__).parent", f"Path({str(root)!r})")
-    for knob, value in defaults.items():
-        text = re.sub(rf"\b{knob}: int = \d+", f"{knob}: int = {value}", text)
+    for option, value in defaults.items():
+        text = re.sub(rf"\b{option}: int = \d+", f"{option}: int = {value}", text)
     root.mkdir(exist_ok=True)
     (root / name).write_text(text, "utf-8")
 
@@ -112,11 +123,15 @@ class Project:
         self.page = root / "README.md"
         self.results.mkdir(parents=True)
         for name in scripts:
-            shutil.copy(ROOT / name, root)
+            shutil.copy(ROOT / self.path(name).name, root)
         shutil.copytree(ROOT / "results" / "published", self.results / "published")
         for page in self.page, self.results / "README.md":
             page.write_text("# A page\n", "utf-8")
         self.steps, self.sources = real_steps()
+
+    def path(self, name):
+        """The script of a step, with or without .py."""
+        return self.root / f"{name.removesuffix('.py')}.py"
 
     def look_again(self):
         """Rows to come are of the scripts as they now are."""
@@ -129,25 +144,20 @@ class Project:
         own = asdict(step.config) | {"seed": seed} | (settings or {})
         self.made += 1
         row = dict.fromkeys(COLUMNS, 1)
-        row |= {"script": step.path.name, "label": step.label, "builds_on": step.builds_on}
-        row |= {"preset": step.preset, "overrides": "", "steps": step.config.steps}
+        row |= {"script": step.path.stem, "preset": step.preset, "overrides": ""}
         row |= {"data_hash": step.module.NAMES_SHA256[:12], "seed": seed, "params": 12345}
         row |= {"train": test - 0.1, "test": test, "device": "cpu (Some Chip)", "torch": "2.0"}
         row |= {"test_from_2nd": test - 0.2, "test_unseen": test + 0.05, "samples": '["ann"]'}
         row |= {"source": self.sources[key], "settings": json.dumps(own)}
+        at = [*range(0, step.config.steps, step.config.eval_interval)][1:]
+        row["curve"] = json.dumps([*([x, 9, 9] for x in at), [step.config.steps, 9, test]])
         row |= {"finished": f"2026-01-02T03:{self.made // 60:02}:{self.made % 60:02}Z"}
         assert changes.keys() <= row.keys()
         return row | changes
 
     def add_row(self, key, seed=0, test=2.0, *args, **changes):
-        """A row, and the curve of the run."""
         self.rows.append(self.make_row(key, seed, test, *args, **changes))
         write_table(self.table, self.rows)
-        step = self.steps[key]
-        pace = step.config.eval_interval
-        curve = [{"step": at, "train": 9, "test": 9} for at in range(0, step.config.steps, pace)]
-        curve[-1]["test"] = test
-        write_table(step.file("curves", seed, ".csv", self.results), curve)
 
     def add_rows(self, key, losses):
         """A row for seed 0, 1 and so on, with these test losses."""
@@ -159,7 +169,7 @@ class Project:
         rows = []
         for key, value in milliseconds.items():
             step = self.steps[key]
-            rows.append([step.path.name, step.preset, step.fingerprint, value, 1.5, 1, "Chip", "2"])
+            rows.append([step.path.stem, step.preset, step.fingerprint, value, 1.5, 1, "Chip", "2"])
         rows = [dict(zip(SPEED, row, strict=True)) for row in rows]
         write_table(self.results / "speed.csv", rows)
 
@@ -183,11 +193,11 @@ def miniature(root, scripts=tuple(CHAIN)):
     digest = hashlib.sha256(content).hexdigest()
     (root / "data").mkdir()
     (root / "data" / "names.txt").write_bytes(content)
-    for name in scripts:
-        text = (root / name).read_text("utf-8")
+    for path in map(project.path, scripts):
+        text = path.read_text("utf-8")
         text = re.sub('^NAMES_SHA256 = ".*"$', f'NAMES_SHA256 = "{digest}"', text, flags=re.M)
-        text = re.sub(r"knob\(5000, ", "knob(4, ", text)
+        text = re.sub(r"option\(5000, ", "option(4, ", text)
         text = re.sub(r'"steps": [\d_]+', '"steps": 4', text)
-        (root / name).write_text(text, "utf-8")
+        path.write_text(text, "utf-8")
     project.look_again()
     return project

@@ -10,7 +10,7 @@ from harness.command import Failure
 from harness.evidence import counted, of_now, speeds, texts
 from harness.markdown import NONE, cell, link, mean, parameters, spread, table
 from harness.rows import key_of
-from harness.scripts import parts
+from harness.scripts import docstring
 from harness.stats import effect, in_words, signed
 
 
@@ -76,13 +76,13 @@ def losses(evidence, folder):
 
 
 def diff(old, new):
-    """What differs outside the docstrings, a line around it, under the names of the sections."""
-    (_, before), (_, after) = parts(old.text), parts(new.text)
+    """What differs, a line around it, under the names of the sections."""
+    before, after = old.text.splitlines(), new.text.splitlines()
     lines = []
     matcher = difflib.SequenceMatcher(None, before, after, autojunk=False)
     for hunk in matcher.get_grouped_opcodes(1):
         banners = re.findall("^# --- (.*) ---$", "\n".join(after[: hunk[0][4]]), flags=re.M)
-        lines.append(f"@@ {banners[-1] if banners else 'Imports'} @@")
+        lines.append(f"@@ {banners[-1] if banners else 'Docstring'} @@")
         for kind, a, b, c, d in hunk:
             if kind == "equal":
                 lines += [f" {line}".rstrip() for line in before[a:b]]
@@ -92,14 +92,14 @@ def diff(old, new):
 
 
 def chain(evidence, folder):
-    """One collapsed block a step: its explanation, its effect, its diff."""
+    """One collapsed block per step: its explanation, its effect, its diff."""
     blocks = []
     for step in evidence.chain:
-        title, *paragraphs = parts(step.text)[0].split("\n\n")
+        title, _, explanation = docstring(step.text).partition("\n\n")
         summary = html.escape(title.removeprefix(f"{step.label}: "))
         block = [
             f"<details>\n<summary><b>{html.escape(step.label)}</b>: {summary}</summary>",
-            *(part for part in paragraphs if not re.match(r"\s*Run it:", part)),
+            explanation,
         ]
         base = evidence.steps.get(step.builds_on)
         found = base and effect(step, base)
@@ -139,23 +139,23 @@ def text_table(evidence, folder):
 
 
 def tuning(evidence, folder):
-    """The candidates for `fast`, `best` and `modern`, by their loss on the validation lines."""
-    usual = asdict(evidence.steps["train-2.py --preset 64x4"].config)
-    for knob in "seed", "threads", "eval_interval", "validate":
-        del usual[knob]
+    """The candidates for `fast`, `best` and `modern`, by their loss on the validation set."""
+    usual = asdict(evidence.steps["train-2@64x4"].config)
+    for name in "seed", "threads", "eval_interval", "validate":
+        del usual[name]
     groups = {}
     for row in sorted(evidence.tables["tuning.csv"], key=lambda row: row["finished"]):
         settings = row["settings"]
         if not settings.get("validate"):
             raise Failure("tuning.csv has a row without --validate: delete it, and tune without it")
         other = sorted(x for x in usual.keys() & settings.keys() if settings[x] != usual[x])
-        words = " ".join(f"{knob}={settings[knob]}" for knob in other)
+        words = " ".join(f"{name}={settings[name]}" for name in other)
         groups.setdefault((row["script"], words), {})[row["seed"]] = row
     lines = []
     for (script, words), rows in groups.items():
         rows = list(rows.values())
         first = rows[0]
-        seen = first["steps"] * first["settings"]["batch_size"]
+        seen = first["settings"]["steps"] * first["settings"]["batch_size"]
         columns = ("train", "test", "test_from_2nd")
         figures = [mean([row[column] for row in rows]) for column in columns]
         lines.append([f"`{script}` {words}", f"{seen:,}", len(rows), *figures])
@@ -166,7 +166,7 @@ def tuning(evidence, folder):
 
 def architecture(evidence, folder):
     """Where the parameters of the last step and of its widest preset are."""
-    steps = [evidence.steps["train-2.py"], evidence.steps["train-2.py --preset 64x4"]]
+    steps = [evidence.steps["train-2"], evidence.steps["train-2@64x4"]]
     groups = {"token embedding": "tok_emb", "attention": ".attn.", "MLP": ".mlp."}
     groups |= {"LayerNorm": ".ln", "lm_head": "lm_head"}
     columns = []
@@ -186,7 +186,7 @@ def samples(evidence, folder):
     """The names that the last step and the presets recorded, of each the lowest seed."""
     lines = []
     for step in evidence.compared:
-        if step.path.name == "train-2.py" and step.rows:
+        if step.path.stem == "train-2" and step.rows:
             names = step.values("samples")[0]
             lines.append(f"- **{step.label}**: {cell(', '.join(x or '(empty)' for x in names))}")
     return "\n".join(lines)
@@ -201,10 +201,12 @@ def runs(evidence, folder):
     def every(column):
         return cell(", ".join(map(str, sorted({row[column] for row in rows}))))
 
+    threads = ", ".join(map(str, sorted({row["settings"]["threads"] for row in rows})))
+
     days = sorted(f"{row['finished']:%Y-%m-%d}" for row in rows)
     finished = " to ".join(dict.fromkeys([days[0], days[-1]]))
     return (
-        f"{len(rows)} runs: seeds {every('seed')}; {every('device')}; threads: {every('threads')}; "
+        f"{len(rows)} runs: seeds {every('seed')}; {every('device')}; threads: {threads}; "
         f"torch {every('torch')}; finished {finished}."
     )
 

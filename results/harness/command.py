@@ -1,4 +1,4 @@
-"""A command: its mistakes told in one line, its files written whole."""
+"""A command: its errors reported in one line, its files written whole."""
 
 import argparse
 import os
@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Failure(Exception):
-    """What the user can mend, told in one line. Status 2 is wrong use or input, 1 failed work."""
+    """What the user can fix, in one line. Status 2 is wrong use or input, 1 failed work."""
 
     def __init__(self, message, status=2):
         super().__init__(message)
@@ -24,8 +24,8 @@ class Parser(argparse.ArgumentParser):
         super().__init__(description=description, formatter_class=raw, allow_abbrev=False)
 
     def add_step_names(self):
-        """The argument by which a command is told what to work on."""
-        text = "a script, one with a preset, an idea, or a group of ideas"
+        """The argument that says which steps a command works on."""
+        text = "a step such as train-2 or train-2@final, an idea, or a group of ideas"
         self.add_argument("names", nargs="*", metavar="NAME", help=text)
 
     def error(self, message):

@@ -8,7 +8,7 @@ from harness.canvas import COLOURS, LOSS, apart, band, picture
 from harness.effects import at_two_sizes, by_group, family
 from harness.stats import signed
 
-EDGE = 0.12  # effects beyond it are told in words, so that the others can be told apart
+EDGE = 0.12  # effects beyond it are written out, so that the others can be distinguished
 
 
 def draw_effect(axes, y, change, survives):
@@ -93,8 +93,8 @@ def transfer(pairs):
         axes.axvline(0, color="black", linewidth=0.8)
         axes.set(
             title="An idea's effect at two sizes, with 95% intervals (dotted: the same)",
-            xlabel="change in test loss of train-2.py (nats per character)",
-            ylabel="change through --preset 64x4",
+            xlabel="change in test loss of train-2 (nats per character)",
+            ylabel="change with preset 64x4",
         )
 
     return picture(plot, 6.5)

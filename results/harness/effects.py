@@ -54,11 +54,11 @@ def ideas(evidence, folder):
 
 
 def at_two_sizes(evidence):
-    """Ideas with three seeds through --preset 64x4 too: [(step, interval, interval there)]."""
+    """Ideas with three seeds with preset 64x4, too: [(step, interval, interval there)]."""
     found, _ = family(evidence)
     pairs = []
     for step in evidence.ideas:
-        wide = evidence.steps.get(f"{step.key} --preset 64x4")
+        wide = evidence.steps.get(f"{step.key}@64x4")
         change = wide and effect(wide, evidence.steps[wide.builds_on])
         if change and change.seeds > 2 and step.key in found:
             pairs.append((step, found[step.key], change))
@@ -66,7 +66,7 @@ def at_two_sizes(evidence):
 
 
 def transfer(evidence, folder):
-    """What each idea changes at the width of train-2.py, and what through --preset 64x4."""
+    """What each idea changes at the width of train-2, and what with preset 64x4."""
     rows = [
         [link(step, folder), in_words(small), in_words(wide)]
         for step, small, wide in at_two_sizes(evidence)
@@ -76,7 +76,7 @@ def transfer(evidence, folder):
 
 
 def rebuilt(evidence):
-    """The published steps that were rebuilt, [(step, its exact figure, interval of ours)]."""
+    """The published steps that were reimplemented, [(step, its exact figure, interval of ours)]."""
     found = []
     for step in evidence.compared:
         ours, exact = evidence.steps.get(step.published.get("rebuilt")), step.published.get("exact")
@@ -86,7 +86,7 @@ def rebuilt(evidence):
 
 
 def replication(evidence, folder):
-    """The published steps rebuilt, beside their exact evaluation, from the 2nd letter on."""
+    """The published steps reimplemented, beside their exact evaluation, from the 2nd letter on."""
     rows = [
         [
             step.label,
@@ -119,7 +119,7 @@ def rates(evidence, folder):
 
 
 def tried(evidence, folder):
-    """The ideas that were evaluated on the validation lines, a line a learning rate."""
+    """The ideas that were evaluated on the validation set, one line per learning rate."""
     rows = []
     for step in evidence.ideas:
         for rate, here in evidence.at_rates.get(step.key, {}).items():

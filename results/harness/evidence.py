@@ -1,26 +1,26 @@
 """All that the pages are made from: the steps with their rows, and the small tables."""
 
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
 from pathlib import Path
 
 from harness.command import ROOT
 from harness.rows import (
     RESULTS,
     assign,
+    is_run_of,
     key_of,
-    knobs,
     loss,
     moment,
     optional_loss,
     read_csv,
+    settings,
 )
 from harness.scripts import find_steps, fingerprint
 
 PUBLISHED = {
     **dict.fromkeys("script preset".split(), str),
     **dict.fromkeys("train test exact".split(), optional_loss),
-    "rebuilt": str,  # the key of the idea that rebuilds it
+    "rebuilt": str,  # the name of the idea that reimplements it
 }
 PUBLISHED_TEXTS = {"text_hash": str, "block_size": int, "n_layer": int, "n_embd": int, "loss": loss}
 TEXTS = {  # written by stream.py
@@ -29,7 +29,7 @@ TEXTS = {  # written by stream.py
     **dict.fromkeys("loss random_windows seconds".split(), loss),
     **dict.fromkeys("device torch source".split(), str),
     "finished": moment,
-    "settings": knobs,
+    "settings": settings,
 }
 SPEED = {  # written by bench.py
     **dict.fromkeys("script preset fingerprint".split(), str),
@@ -44,7 +44,6 @@ NGRAM = {  # written by ngram.py
     "discount": optional_loss,
     **dict.fromkeys("train test test_from_2nd test_unseen".split(), loss),
 }
-CURVE = {"step": int, "train": loss, "test": loss}
 MODEL = {"script": str, "preset": str, "seed": int, "fingerprint": str}
 DISSECTED = {  # written by dissect.py
     "by-position.csv": {**MODEL, "position": int, "targets": int, "loss": loss},
@@ -61,8 +60,7 @@ TABLES = {  # besides results.csv
     "speed.csv": SPEED,
     "ngram.csv": NGRAM,
     "texts.csv": TEXTS,
-    "tuning.csv": RESULTS | {"settings": knobs},
-    "learning-rates.csv": RESULTS,
+    "tuning.csv": RESULTS | {"settings": settings},
     "published/chain.csv": PUBLISHED,
     "published/texts.csv": PUBLISHED_TEXTS,
     **DISSECTED,
@@ -76,11 +74,8 @@ class Evidence:
     root: Path
     steps: dict
     others: list
+    at_rates: dict  # {key: {learning rate: the step with its runs at that rate}}
     tables: dict  # the rows of the small tables, by file
-
-    @property
-    def results(self):
-        return self.root / "results"
 
     @property
     def chain(self):
@@ -99,24 +94,18 @@ class Evidence:
     def ideas(self):
         return [step for step in self.steps.values() if step.patch and not step.preset]
 
-    @cached_property
-    def at_rates(self):
-        """The steps at other learning rates, {key: {rate: the step with its runs at that rate}}."""
-        return {
-            key: {rate: replace(self.steps[key], rows=rows) for rate, rows in tried.items()}
-            for key, tried in at_rates(self.steps, self.tables["learning-rates.csv"]).items()
-        }
-
 
 def gather(root=ROOT):
     """All steps of the folder with what is recorded and published of them."""
     steps = find_steps(root)
-    others = assign(read_csv(root / "results" / "results.csv", RESULTS), steps)
+    rows = read_csv(root / "results" / "results.csv", RESULTS)
+    tried = at_rates(steps, rows)
+    others = assign([row for row in rows if rate_of(row, steps) is None], steps)
     tables = {file: read_csv(root / "results" / file, TABLES[file]) for file in TABLES}
     for row in tables["published/chain.csv"]:
         if key_of(row) in steps:
             steps[key_of(row)].published = row
-    return Evidence(root, steps, others, tables)
+    return Evidence(root, steps, others, tried, tables)
 
 
 def of_now(evidence, file):
@@ -128,7 +117,7 @@ def of_now(evidence, file):
 def texts(evidence):
     """The runs of stream.py, {(script, text, block size, settings): {seed: its newest row}}."""
     groups = {}
-    sources = {step.path.name: step.source for step in evidence.chain}
+    sources = {step.path.stem: step.source for step in evidence.chain}
     for row in sorted(evidence.tables["texts.csv"], key=lambda row: row["finished"]):
         if row["source"] != sources.get(row["script"]):
             continue
@@ -148,34 +137,28 @@ def speeds(evidence):
     return {key_of(row): row for row in of_now(evidence, "speed.csv")}
 
 
+def rate_of(row, steps):
+    """The learning rate of a run of a step as it is now that was evaluated on the validation set.
+
+    None for a run that differs from the step's own in anything else.
+    """
+    step = steps.get(key_of(row))
+    if step is None:
+        return None
+    rate = row["settings"].get("learning_rate")
+    own = asdict(step.config) | {"learning_rate": rate, "validate": True}
+    return rate if is_run_of(row, step, own) else None
+
+
 def at_rates(steps, rows):
-    """The runs at other learning rates, {key of the step: {rate: {seed: its newest row}}}."""
+    """The steps at other learning rates, {key: {rate: the step with its runs at that rate}}."""
     found = {}
     for row in sorted(rows, key=lambda row: row["finished"]):
-        step, rate = steps.get(key_of(row)), row["settings"].get("learning_rate")
-        if step is None:
-            continue
-        own = asdict(step.config) | {"learning_rate": rate, "validate": True}
-        if fingerprint(row["source"], row["settings"]) == fingerprint(step.source, own):
-            found.setdefault(step.key, {}).setdefault(rate, {})[row["seed"]] = row
-    return {key: dict(sorted(tried.items())) for key, tried in found.items()}
-
-
-def curve(step, seed, results):
-    """The points of a run; None where its file is missing or of another run."""
-    points = read_csv(step.file("curves", seed, ".csv", results), CURVE)
-    row = step.rows[seed]
-    evaluations = -(-row["steps"] // row["settings"]["eval_interval"])
-    if len(points) != evaluations or points[-1]["test"] != row["test"]:
-        return None
-    return points
-
-
-def missing_curves(evidence):
-    """A line for every run that counts and has no curve."""
-    return [
-        f"{step.file('curves', seed, '.csv', evidence.results)} is missing or of another run"
-        for step in evidence.steps.values()
-        for seed in step.rows
-        if curve(step, seed, evidence.results) is None
-    ]
+        rate = rate_of(row, steps)
+        if rate is not None:  # the oldest row of a seed counts
+            tried = found.setdefault(key_of(row), {})
+            tried.setdefault(rate, {}).setdefault(row["seed"], row)
+    return {
+        key: {rate: replace(steps[key], rows=tried[rate]) for rate in sorted(tried)}
+        for key, tried in found.items()
+    }

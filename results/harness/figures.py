@@ -1,6 +1,6 @@
-"""The figures inside sentences: what a marker such as `effect train-2.py test` stands for.
+"""The figures inside sentences: what a marker such as `effect train-2@final test` stands for.
 
-A step is a script, or a script and a preset as in train-2.py@final. A loss is a column of
+A loss is a column of
 results.csv, or the difference of two, as in test-train.
 """
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from harness.command import Failure
 from harness.effects import at_two_sizes, family, rebuilt
-from harness.evidence import counted, curve, of_now, speeds
+from harness.evidence import counted, of_now, speeds
 from harness.rows import key_of
 from harness.stats import changes, effect, in_words, interval, mean_in_words, signed
 
@@ -29,12 +29,10 @@ NOT_RECORDED = Figure("(not recorded)")
 
 
 def find(evidence, name):
-    """The step that a marker calls train-2.py@final."""
-    script, _, preset = name.partition("@")
-    key = f"{script} --preset {preset}" if preset else script
-    if key not in evidence.steps:
+    """The step that a marker names."""
+    if name not in evidence.steps:
         raise Failure(f"a marker names {name}, and there is no such step")
-    return evidence.steps[key]
+    return evidence.steps[name]
 
 
 def effect_figure(evidence, name, loss, base=None):
@@ -97,7 +95,7 @@ def published_effect_figure(evidence, name, column):
 
 
 def time_share_figure(evidence, name, base):
-    """time-share STEP STEP: the training time as a share of another step's, by bench.py."""
+    """time-share STEP STEP: the training time as a fraction of another step's, by bench.py."""
     steps, measured = [find(evidence, name), find(evidence, base)], speeds(evidence)
     if not all(step.key in measured for step in steps):
         return NOT_RECORDED
@@ -106,19 +104,19 @@ def time_share_figure(evidence, name, base):
 
 
 def time_to_figure(evidence, name, other):
-    """time-to STEP STEP: its training time as a share of what the other takes to the same loss.
+    """time-to STEP STEP: its training time as a fraction of what the other takes to the same loss.
 
     That is where the other's curve, the mean over its seeds, is first as low as this step's loss.
     """
     step, other = find(evidence, name), find(evidence, other)
-    measured, curves = speeds(evidence), [curve(other, s, evidence.results) for s in other.rows]
+    measured, curves = speeds(evidence), other.values("curve")
     if not (step.rows and curves and all(curves) and {step.key, other.key} <= measured.keys()):
         return NOT_RECORDED
     goal = interval(step.values("test")).mean
     reached = [
-        points[0]["step"]
+        points[0][0]
         for points in zip(*curves, strict=True)
-        if interval([point["test"] for point in points]).mean <= goal
+        if interval([test for _, _, test in points]).mean <= goal
     ]
     if not reached:
         raise Failure(f"{other.key} never comes as low as {step.key}")
@@ -190,7 +188,7 @@ def holm_figure(evidence, name):
 
 
 def rebuilt_figure(evidence):
-    """rebuilt: how far at most a step of the chain, rebuilt, is from the published one."""
+    """rebuilt: how far at most a step of the chain, reimplemented, is from the published one."""
     wanted = {step.key for step in evidence.chain if step.published.get("rebuilt")}
     away = {x.key: abs(found.mean - exact) for x, exact, found in rebuilt(evidence)}
     if not wanted or not wanted <= away.keys():

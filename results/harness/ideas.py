@@ -54,7 +54,7 @@ def apply(patch, script, folder):
 def applied(root):
     """A folder, for a while, with the scripts of the root and those that the patches make.
 
-    A patch that cannot be applied is told and left out: the other scripts can be worked with.
+    A patch that cannot be applied is reported and left out: the others can be worked with.
     """
     with tempfile.TemporaryDirectory(prefix="ideas-") as name:
         folder = Path(name).resolve()

@@ -7,19 +7,15 @@ import numpy as np
 
 from harness import effect_pictures
 from harness.canvas import COLOURS, LOSS, REFERENCE, apart, band, picture
-from harness.evidence import counted, curve, of_now, speeds
+from harness.evidence import counted, of_now, speeds
 from harness.rows import key_of
 from harness.stats import interval
 
 
-def curves_of(step, results):
+def curves_of(step):
     """The steps of its evaluations and the test losses there, (runs, evaluations), of all seeds."""
-    found = [curve(step, seed, results) for seed in step.rows]
-    found = [points for points in found if points]
-    if not found:
-        return None
-    losses = np.array([[point["test"] for point in points] for points in found])
-    return np.array([point["step"] for point in found[0]]), losses
+    found = np.array([points for points in step.values("curve") if points])
+    return (found[0, :, 0], found[:, :, 2]) if len(found) else None
 
 
 def loss_curves(lines, references):
@@ -177,7 +173,7 @@ def position_table(evidence):
 def dissections(evidence):
     """The pictures of what dissect.py wrote, as far as it is of the models as they are now."""
     pictures = {}
-    before, after = "train-2-2head-4layer-mlp-ln.py", "train-2-2head-4layer-mlp-ln-rope.py"
+    before, after = "train-2-2head-4layer-mlp-ln", "train-2-2head-4layer-mlp-ln-rope"
     found = position_table(evidence)
     if {before, after} <= found.keys():
         labels = {key: evidence.steps[key].label for key in found}
@@ -196,10 +192,10 @@ def dissections(evidence):
 
 def draw(evidence):
     """All pictures, {name of the file: its bytes}."""
-    curves = {step.key: curves_of(step, evidence.results) for step in evidence.compared}
+    curves = {step.key: curves_of(step) for step in evidence.compared}
     chain = {step.label: curves[step.key] for step in evidence.chain if curves[step.key]}
     measured, timed = speeds(evidence), {}
-    for step in [evidence.steps["train-2.py"], *evidence.presets]:
+    for step in [evidence.steps["train-2"], *evidence.presets]:
         if curves[step.key] and step.key in measured:
             at, losses = curves[step.key]
             minutes = at * measured[step.key]["ms_per_step"] / 60_000

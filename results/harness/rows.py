@@ -9,6 +9,8 @@ from datetime import datetime
 from harness.command import Failure, write_whole
 from harness.scripts import fingerprint
 
+csv.field_size_limit(2**31 - 1)  # a long curve is one field
+
 
 def loss(text):
     value = float(text)
@@ -39,37 +41,41 @@ def json_dict(text):
     return value
 
 
-def knobs(text):
+def settings(text):
     value = json_dict(text)
     if not {"steps", "batch_size", "n_embd"} <= value.keys():
         raise ValueError(f"{text!r} lacks steps, batch_size or n_embd")
     return value
 
 
+def points(text):
+    """The curve of a run, [(step, train, test), ...]; it may be blank."""
+    return [(int(step), loss(train), loss(test)) for step, train, test in json.loads(text or "[]")]
+
+
 RESULTS = {  # the columns of results.csv, and how each is read
-    **dict.fromkeys("script label preset overrides builds_on data data_hash".split(), str),
-    **dict.fromkeys("seed steps n_embd head_size n_head n_layer params".split(), int),
+    **dict.fromkeys("script preset overrides".split(), str),
+    **dict.fromkeys("seed params".split(), int),
     **dict.fromkeys("train test test_from_2nd".split(), loss),
-    "test_unseen": optional_loss,  # blank where every test item was trained on
-    **dict.fromkeys("seconds ms_per_step".split(), loss),
-    "device": str,
-    "threads": int,
-    **dict.fromkeys("torch source".split(), str),
+    "test_unseen": optional_loss,  # blank where every test name was trained on
+    "seconds": loss,
+    **dict.fromkeys("device torch data data_hash source".split(), str),
     "finished": moment,
-    "samples": json_list,
     "settings": json_dict,
+    "samples": json_list,
+    "curve": points,
 }
 
 
 def read_csv(path, columns):
-    """The rows of a table as dictionaries. What is wrong with it is told with its line."""
+    """The rows of a table as dictionaries. What is wrong with it is reported with its line."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return []
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
-        raise Failure(f"{path}, line {line}: not UTF-8; mend or delete the line") from error
+        raise Failure(f"{path}, line {line}: not UTF-8; fix or delete the line") from error
     reader, rows = csv.reader(io.StringIO(text, newline=""), strict=True), []
     line, column = 1, ""
     try:
@@ -84,9 +90,9 @@ def read_csv(path, columns):
                     row[column] = read(value)
                 rows.append(row)
             line, column = reader.line_num + 1, ""  # a row may span lines: name its first
-    except (csv.Error, ValueError, RecursionError) as error:
+    except (csv.Error, ValueError, TypeError, RecursionError) as error:
         where = f"line {line}, {column}" if column else f"line {line}"
-        message = f"{path}, {where}: {str(error)[:200]}; mend or delete the row"
+        message = f"{path}, {where}: {str(error)[:200]}; fix or delete the row"
         raise Failure(message) from error
     return rows
 
@@ -105,7 +111,15 @@ STALE = "made by another source, or with other defaults"
 
 def key_of(row):
     """The key of the step that a row is of."""
-    return f"{row['script']} --preset {row['preset']}" if row["preset"] else row["script"]
+    return f"{row['script']}@{row['preset']}" if row["preset"] else row["script"]
+
+
+def is_run_of(row, step, settings):
+    """Whether the row is of the step as it is now, with these settings, names.txt and the CPU."""
+    if key_of(row) != step.key or row["data_hash"] != step.module.NAMES_SHA256[:12]:
+        return False
+    made_by = fingerprint(row["source"], row["settings"])
+    return row["device"].startswith("cpu") and made_by == fingerprint(step.source, settings)
 
 
 def left_out(row, step):
@@ -124,17 +138,17 @@ def left_out(row, step):
 
 
 def assign(rows, steps):
-    """Give every step its rows, the newest of each seed; the others are returned, with `why`."""
+    """Give every step its rows, the oldest of each seed; the others are returned, with `why`."""
     others = []
     for row in sorted(rows, key=lambda row: row["finished"]):
         step = steps.get(key_of(row))
         why = left_out(row, step)
+        if not why and row["seed"] in step.rows:
+            why = "an older row of this seed counts"
         if why:
             others.append({**row, "why": why})
-            continue
-        if row["seed"] in step.rows:
-            others.append({**step.rows[row["seed"]], "why": "a newer row of this seed counts"})
-        step.rows[row["seed"]] = row
+        else:
+            step.rows[row["seed"]] = row
     for step in steps.values():
         step.rows = dict(sorted(step.rows.items()))
     return others

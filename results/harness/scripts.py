@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+import re
 import sys
 import types
 from dataclasses import asdict, dataclass, field
@@ -11,7 +12,7 @@ from pathlib import Path
 from harness.command import ROOT, Failure
 from harness.ideas import applied, group_of, patches
 
-NEEDED = set("LABEL BUILDS_ON PRESETS NAMES_SHA256 Config load_data run_name source_hash".split())
+NEEDED = set("BUILDS_ON PRESETS NAMES_SHA256 Config load_data run_name source_hash".split())
 
 
 def load(path):
@@ -26,11 +27,10 @@ def load(path):
         exec(compile(path.read_bytes(), path, "exec"), vars(module))
     except (Exception, SystemExit) as error:  # a script in the making can raise anything
         reason = f"{type(error).__name__}: {error}"
-        raise Failure(f"cannot load {path.name}, {reason}: mend it or move it away") from error
+        raise Failure(f"cannot load {path.name}, {reason}: fix it or move it away") from error
     lacking = NEEDED - vars(module).keys()
     if lacking:
         raise Failure(f"{path.name} is no training script, it has no {', '.join(sorted(lacking))}")
-    module.Failure = Failure  # in place of its own, so that a command tells it in one line
     return module
 
 
@@ -52,7 +52,7 @@ def names_file(root, steps):
 class Step:
     """A script, an idea, or a preset of one, with the runs recorded of it."""
 
-    key: str  # "train-2.py --preset 64x4": what others build on, and the command that runs it
+    key: str  # "train-2@64x4": its one name
     module: types.ModuleType
     preset: str  # empty for the script itself
     label: str
@@ -82,21 +82,26 @@ class Step:
         """What calls it on a command line: itself, its script, its group.
 
         A script's name is for its presets too, but that of an idea is not: these are called
-        "train-2-swiglu.py --preset 64x4" or "architecture --preset 64x4".
+        train-2-swiglu@64x4 or architecture@64x4.
         """
         if not self.patch:
-            return {self.key, self.path.name}
-        return {self.key, self.key.replace(self.path.name, self.group)}
+            return {self.key, self.path.stem}
+        return {self.key, self.key.replace(self.path.stem, self.group)}
+
+    @property
+    def words(self):
+        """What runs it, as words of a command line: its script and the flag of its preset."""
+        return [self.path.name, *(["--preset", self.preset] if self.preset else [])]
 
     def values(self, figure):
         """The figure of every run, by seed."""
         return [value_of(row, figure) for row in self.rows.values()]
 
-    def file(self, folder, seed, suffix, results):
-        """The file of a canonical CPU run: steps know how runs name their files."""
-        data = types.SimpleNamespace(name="names.txt", hash=self.module.NAMES_SHA256[:12])
-        name = self.module.run_name(self.path.name, self.preset, "", data, "cpu", seed)
-        return results / folder / (name + suffix)
+    def run_name(self, seed, overrides=""):
+        """The name of the files of a run on names.txt and the CPU."""
+        run = {"script": self.path.stem, "preset": self.preset, "overrides": overrides}
+        run |= {"data_hash": self.module.NAMES_SHA256[:12], "device": "cpu", "seed": seed}
+        return self.module.run_name(run)
 
 
 def value_of(row, figure):
@@ -108,15 +113,19 @@ def value_of(row, figure):
 def steps_of(module, patch=None):
     """The step that a script is, and those that its presets are."""
     path = Path(module.__file__)
-    name, made_by = path.name, (path.read_text(encoding="utf-8"), module.source_hash(), patch)
+    name, text = path.stem, path.read_text(encoding="utf-8")
+    made_by = text, module.source_hash(), patch
+    label, colon, _ = docstring(text).partition("\n")[0].partition(":")
+    if not colon:
+        raise Failure(f"{path.name}: its docstring must begin with LABEL: what it is")
     try:
-        steps = [Step(name, module, "", module.LABEL, module.BUILDS_ON, module.Config(), *made_by)]
+        steps = [Step(name, module, "", label, module.BUILDS_ON, module.Config(), *made_by)]
         for preset, entry in module.PRESETS.items():
-            key, config = f"{name} --preset {preset}", module.Config(**entry["knobs"])
+            key, config = f"{name}@{preset}", module.Config(**entry["settings"])
             base = entry["builds_on"]
             steps.append(Step(key, module, preset, entry["label"], base, config, *made_by))
     except (AttributeError, KeyError, TypeError) as error:
-        raise Failure(f"{name}: PRESETS is not label, builds_on and knobs ({error})") from error
+        raise Failure(f"{name}: PRESETS is not label, builds_on and settings ({error})") from error
     for step in steps:
         if not isinstance(step.label, str) or not isinstance(step.builds_on, str | None):
             raise Failure(f"{step.key}: its label and what it builds on must be strings")
@@ -138,7 +147,7 @@ def all_steps(root, folder):
             print(text, file=sys.stderr)
     for step in steps.values():
         # A preset that the script's base has as well is compared with the base's.
-        same = f"{(step.module.BUILDS_ON or '').split(' --preset ')[0]} --preset {step.preset}"
+        same = f"{(step.module.BUILDS_ON or '').partition('@')[0]}@{step.preset}"
         if step.preset and same in steps:
             step.builds_on = same
     return steps
@@ -178,8 +187,14 @@ def find_steps(root=ROOT, folder=None):
     return {key: steps[key] for key in order}
 
 
+def plain(name):
+    """The name of a step without the .py of its script, as the shell completes it."""
+    return re.sub(r"\.py(?=@|$)", "", name)
+
+
 def chosen(steps, names):
     """The steps that the names call; without names all but the presets of ideas."""
+    names = [plain(name) for name in names]
     for name in names:
         if not any(name in step.names for step in steps.values()):
             raise Failure(f"{name!r} is no script, preset, idea or group of ideas here")
@@ -188,15 +203,12 @@ def chosen(steps, names):
     return [step for step in steps.values() if not (step.patch and step.preset)]
 
 
-def parts(text):
-    """A script's docstring, which `python -OO` would drop, and the lines after it."""
-    tree = ast.parse(text)
-    docstring = ast.get_docstring(tree)
-    end = tree.body[0].end_lineno if docstring else 0
-    return docstring or "", text.splitlines()[end:]
+def docstring(text):
+    """A script's docstring, which `python -OO` would drop."""
+    return ast.get_docstring(ast.parse(text)) or ""
 
 
 def fingerprint(source, settings):
     """Short hash of all that a result depends on but the seed and the threads."""
-    knobs = sorted(item for item in settings.items() if item[0] not in ("seed", "threads"))
-    return hashlib.sha256(f"{source} {knobs}".encode()).hexdigest()[:12]
+    items = sorted(item for item in settings.items() if item[0] not in ("seed", "threads"))
+    return hashlib.sha256(f"{source} {items}".encode()).hexdigest()[:12]
