@@ -1,18 +1,39 @@
-"""The training scripts as modules, and what they and their presets are: steps."""
+"""What a step is: a training script, an idea (a patch that makes one of another), or a preset.
+
+A step has one name: train-2-2head, train-2@final.
+"""
 
 import ast
 import hashlib
+import os
 import re
+import shutil
+import subprocess
 import sys
+import tempfile
 import types
-from dataclasses import asdict, dataclass, field
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
-from harness.command import ROOT, Failure
-from harness.ideas import applied, group_of, patches
+from lib.command import ROOT, Failure
 
-NEEDED = set("BUILDS_ON PRESETS NAMES_SHA256 Config load_data run_name source_hash".split())
+NEEDED = set("BUILDS_ON PRESETS NAMES_SHA256 Config load_data parse run_name source_hash".split())
+
+
+def note(text):
+    print(f"note: {text}", file=sys.stderr)
+
+
+# --- Scripts ---
+def scripts(root):
+    """The training scripts of a folder. `train-2 copy.py` is none: a name has no blanks."""
+    paths = sorted(root.glob("train-2*.py"))
+    for path in paths:
+        if not re.fullmatch(r"train-2(-[\w.-]+)?", path.stem):
+            note(f"{path.name} is left out: a script is called train-2-NAME.py, without blanks")
+    return [path for path in paths if re.fullmatch(r"train-2(-[\w.-]+)?", path.stem)]
 
 
 def load(path):
@@ -42,15 +63,98 @@ def load_names(module, file=None):
     return data
 
 
-def names_file(root, steps):
-    """The path of makemore's names, which are downloaded on first use by a script of the root."""
-    load_names(next(step.module for step in steps.values() if not step.patch))
-    return root.resolve() / "data" / "names.txt"
+def docstring(text):
+    """A script's docstring, which `python -OO` would drop."""
+    return ast.get_docstring(ast.parse(text)) or ""
 
 
-@dataclass
+def fingerprint(source, settings):
+    """Short hash of all that a result depends on but the seed and the threads."""
+    items = sorted(item for item in settings.items() if item[0] not in ("seed", "threads"))
+    return hashlib.sha256(f"{source} {items}".encode()).hexdigest()[:12]
+
+
+# --- Ideas ---
+def patches(root):
+    """The patches by the name of the script that each makes."""
+    found = sorted((root / "results" / "ideas").glob("*.patch"))
+    return {f"train-2-{patch.stem}.py": patch for patch in found}
+
+
+def head_of(patch):
+    """What stands in a patch before its diff: what the idea is."""
+    return re.split("^diff --git ", patch.read_text(encoding="utf-8"), maxsplit=1, flags=re.M)[0]
+
+
+def copied_by(patch):
+    """The script that a patch copies; None where it is not one copy."""
+    text = patch.read_text(encoding="utf-8")
+    found = re.findall(r"^diff --git .*\n(?:similarity .*\n)?copy from (.*)$", text, flags=re.M)
+    return (
+        found[0] if len(found) == len(re.findall("^diff --git ", text, flags=re.M)) == 1 else None
+    )
+
+
+def git(folder, *words):
+    """Run git in a folder: whatever repository that or the caller is in, whoever's settings."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    environment |= {"GIT_CEILING_DIRECTORIES": str(folder.parent), "GIT_CONFIG_NOSYSTEM": "1"}
+    environment["GIT_CONFIG_GLOBAL"] = "/dev/null"  # to git, on Windows too
+    options = {"cwd": folder, "env": environment, "capture_output": True, "encoding": "utf-8"}
+    try:
+        return subprocess.run(["git", *words], **options)
+    except FileNotFoundError as error:
+        raise Failure("there is no git, which applies the ideas' patches: install it") from error
+
+
+def apply_in_order(root, folder, apply):
+    """Call apply(script, patch) for every patch, after those that make what it copies.
+
+    It returns None, or what stands against the patch. Returns {patch: what stands against it}.
+    """
+    left = {
+        script: patch for script, patch in patches(root).items() if not (root / script).exists()
+    }
+    problems = {}
+    while ready := [script for script in left if (folder / str(copied_by(left[script]))).exists()]:
+        for script in ready:
+            patch = left.pop(script)
+            if problem := apply(script, patch):
+                problems[patch] = problem
+    for patch in left.values():
+        base = copied_by(patch)
+        reason = f"there is no {base}, which it copies" if base else "it must copy one script"
+        problems[patch] = reason
+    return problems
+
+
+@contextmanager
+def applied(root):
+    """A folder, for a while, with the scripts of the root and those that the patches make.
+
+    A script in the root wins over its patch. A patch that cannot be applied is reported and left
+    out: the others can be worked with.
+    """
+    with tempfile.TemporaryDirectory(prefix="ideas-") as name:
+        folder = Path(name).resolve()
+        for script in scripts(root):
+            shutil.copy(script, folder)
+
+        def apply(script, patch):
+            done = git(folder, "apply", "--whitespace=nowarn", str(patch.resolve()))
+            if (folder / script).exists():
+                return None
+            return " ".join(done.stderr.split()) or f"it must make {script}"
+
+        for patch, problem in apply_in_order(root, folder, apply).items():
+            note(f"{patch.name} is left out: {problem}; see results/renew.py --help")
+        yield folder
+
+
+# --- Steps ---
+@dataclass(eq=False)
 class Step:
-    """A script, an idea, or a preset of one, with the runs recorded of it."""
+    """A script, an idea, or a preset of one."""
 
     key: str  # "train-2@64x4": its one name
     module: types.ModuleType
@@ -61,12 +165,14 @@ class Step:
     text: str  # of the script
     source: str  # hash of what in it makes the results
     patch: Path | None = None  # of an idea
-    rows: dict = field(default_factory=dict)  # seed: row
-    published: dict = field(default_factory=dict)  # train, test and exact, where there are any
 
     @property
     def path(self):
         return Path(self.module.__file__)
+
+    @property
+    def script(self):
+        return self.path.stem
 
     @cached_property
     def fingerprint(self):
@@ -75,7 +181,8 @@ class Step:
     @cached_property
     def group(self):
         """The group of an idea; None for the steps of the chain."""
-        return group_of(self.patch) if self.patch else None
+        named = self.patch and re.search(r"^Group: *(\S.*)$", head_of(self.patch), flags=re.M)
+        return (named[1].strip() if named else "own steps") if self.patch else None
 
     @property
     def names(self):
@@ -85,29 +192,13 @@ class Step:
         train-2-swiglu@64x4 or architecture@64x4.
         """
         if not self.patch:
-            return {self.key, self.path.stem}
-        return {self.key, self.key.replace(self.path.stem, self.group)}
+            return {self.key, self.script}
+        return {self.key, self.key.replace(self.script, self.group)}
 
     @property
     def words(self):
         """What runs it, as words of a command line: its script and the flag of its preset."""
         return [self.path.name, *(["--preset", self.preset] if self.preset else [])]
-
-    def values(self, figure):
-        """The figure of every run, by seed."""
-        return [value_of(row, figure) for row in self.rows.values()]
-
-    def run_name(self, seed, overrides=""):
-        """The name of the files of a run on names.txt and the CPU."""
-        run = {"script": self.path.stem, "preset": self.preset, "overrides": overrides}
-        run |= {"data_hash": self.module.NAMES_SHA256[:12], "device": "cpu", "seed": seed}
-        return self.module.run_name(run)
-
-
-def value_of(row, figure):
-    """A column of a row, or the difference of two: "test", "test-train"."""
-    first, _, second = figure.partition("-")
-    return row[first] - row[second] if second else row[first]
 
 
 def steps_of(module, patch=None):
@@ -135,16 +226,24 @@ def steps_of(module, patch=None):
 def all_steps(root, folder):
     """The steps of the root's scripts and of the ideas that were applied in a folder, by key."""
     steps, by_script = {}, patches(root)
-    for path in sorted(folder.glob("train-2*.py")):
-        own = root / path.name
-        module = load(own if own.exists() else path)
-        for step in steps_of(module, by_script.get(path.name)):
-            steps[step.key] = step
-    while lost := [x for x in steps.values() if x.patch and x.builds_on not in steps]:
-        for step in lost:
+    for path in scripts(folder):
+        own, patch = root / path.name, by_script.get(path.name)
+        try:
+            found = steps_of(load(own if own.exists() else path), patch)
+        except Failure as error:
+            if own.exists():
+                raise
+            note(f"{patch.name} is left out: {error}")  # an idea blocks no other
+            continue
+        steps |= {step.key: step for step in found}
+
+    def lost(step):  # with its script's base, presets included
+        return step.patch and not {step.builds_on, step.module.BUILDS_ON} <= steps.keys()
+
+    while gone := [step for step in steps.values() if lost(step)]:
+        for step in gone:
             del steps[step.key]
-            text = f"note: {step.key} is left out: there is no {step.builds_on}, its base"
-            print(text, file=sys.stderr)
+            note(f"{step.key} is left out: its base is not there")
     for step in steps.values():
         # A preset that the script's base has as well is compared with the base's.
         same = f"{(step.module.BUILDS_ON or '').partition('@')[0]}@{step.preset}"
@@ -179,17 +278,19 @@ def find_steps(root=ROOT, folder=None):
     circle = sorted(steps.keys() - set(order))
     if circle:
         raise Failure(f"what builds on what goes in a circle: {', '.join(circle)}")
-    labels = set()
-    for key in order:
-        if steps[key].label in labels:  # a copied script may have kept its label
-            steps[key].label += f" ({steps[key].path.stem})"
-        labels.add(steps[key].label)
     return {key: steps[key] for key in order}
 
 
 def plain(name):
     """The name of a step without the .py of its script, as the shell completes it."""
     return re.sub(r"\.py(?=@|$)", "", name)
+
+
+def named(steps, name):
+    """The one step that has the name."""
+    if plain(name) not in steps:
+        raise Failure(f"{name!r} is no script, preset or idea here")
+    return steps[plain(name)]
 
 
 def chosen(steps, names):
@@ -201,14 +302,3 @@ def chosen(steps, names):
     if names:
         return [step for step in steps.values() if step.names & set(names)]
     return [step for step in steps.values() if not (step.patch and step.preset)]
-
-
-def docstring(text):
-    """A script's docstring, which `python -OO` would drop."""
-    return ast.get_docstring(ast.parse(text)) or ""
-
-
-def fingerprint(source, settings):
-    """Short hash of all that a result depends on but the seed and the threads."""
-    items = sorted(item for item in settings.items() if item[0] not in ("seed", "threads"))
-    return hashlib.sha256(f"{source} {items}".encode()).hexdigest()[:12]

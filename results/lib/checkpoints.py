@@ -2,7 +2,7 @@
 
 import torch
 
-from harness.command import Failure
+from lib.command import Failure
 
 RUN = {"script", "source", "settings", "data_hash", "chars", "max_len"}
 

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -32,6 +33,13 @@ class Parser(argparse.ArgumentParser):
         raise Failure(f"{message}; see --help")
 
 
+def split_flags(argv):
+    """The words of a command line before --, and those after it, which are for the scripts."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    end = argv.index("--") if "--" in argv else len(argv)
+    return argv[:end], argv[end + 1 :]
+
+
 def count(text):
     """A number from 1 up, as the type of a flag."""
     if int(text) < 1:
@@ -39,9 +47,14 @@ def count(text):
     return int(text)
 
 
+def interrupt(*signal_and_frame):
+    raise KeyboardInterrupt
+
+
 def run(main, when_stopped="stopped"):
     """main(), with what may be expected to go wrong in one line. A bug keeps its traceback."""
     sys.stdout.reconfigure(errors="replace")  # a terminal may lack a character
+    signal.signal(signal.SIGTERM, interrupt)  # so that temporary folders are removed
     try:
         main()
         sys.stdout.flush()

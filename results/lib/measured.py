@@ -1,0 +1,229 @@
+"""All that is computed from the steps and the tables; it prints nothing.
+
+A *name* is that of a step, or of an n-gram model: `bigram` or `kneser-ney`.
+"""
+
+import math
+from dataclasses import replace
+from functools import cached_property
+
+from lib.command import ROOT, Failure
+from lib.stats import changes, combine, holm, interval
+from lib.steps import find_steps, fingerprint
+from lib.tables import (
+    CANONICAL,
+    TABLES,
+    Condition,
+    copies,
+    key_of,
+    left_out,
+    read_results,
+    read_table,
+    runs,
+)
+
+# Controls isolate a cause, replications repeat what was published: they are no ideas, and no part
+# of the family of tests that Holm's correction is made for.
+CONTROLS, REPLICATIONS = "controls", "as published"
+PARTS = {
+    "train-2-modern": [f"train-2-{x}" for x in ("token-shift", "swiglu", "rmsnorm")]
+    + ["train-2-final-layernorm"],
+    "train-2@best": [f"train-2-final-{x}" for x in ("rate", "to-zero", "dropout", "decay")],
+}
+
+
+class Measured:
+    """The steps of a folder with what is recorded and published of them."""
+
+    def __init__(self, root=ROOT):
+        self.root, self.found = root, {}
+        self.steps = find_steps(root)
+        self.rows = read_results(root / "results" / "results.csv")
+        self.tables = {name: read_table(root, name) for name in TABLES}
+        self.copies = copies(self.rows, self.steps)
+        labels = set()
+        for key, step in self.steps.items():
+            if step.script not in self.copies:
+                if step.label in labels:  # a copied script may have kept its label
+                    self.steps[key] = replace(step, label=f"{step.label} ({step.script})")
+                labels.add(self.steps[key].label)
+
+    # --- Steps ---
+    @property
+    def compared(self):
+        """The chain and the presets that have runs, in the order of the tables."""
+        own = [x for x in self.steps.values() if not x.patch and x.script not in self.copies]
+        return [step for step in own if not step.preset or self.runs(step)]
+
+    @property
+    def chain(self):
+        return [step for step in self.compared if not step.preset]
+
+    @property
+    def presets(self):
+        return [step for step in self.compared if step.preset]
+
+    def group(self, name):
+        """The ideas, controls or replications of a group, by their change in test."""
+        found = [x for x in self.steps.values() if x.group == name and not x.preset]
+        return sorted(found, key=lambda x: getattr(self.effect(x.key), "mean", math.inf))
+
+    @property
+    def groups(self):
+        """The groups of ideas, without controls and replications."""
+        groups = {step.group for step in self.steps.values() if step.patch}
+        return sorted(groups - {CONTROLS, REPLICATIONS})
+
+    def find(self, name):
+        """The step of a name; None for an idea whose patch cannot be applied just now."""
+        script = name.partition("@")[0]
+        patch = self.root / "results" / "ideas" / f"{script.removeprefix('train-2-')}.patch"
+        if name not in self.steps and not patch.exists():
+            raise Failure(f"there is no step, idea or n-gram model {name}")
+        return self.steps.get(name)
+
+    def label(self, name):
+        return self.steps[name].label if name in self.steps else name
+
+    # --- Losses ---
+    def runs(self, step, condition=CANONICAL):
+        """The rows that count, {seed, or (split, seed): row}."""
+        key = step.key, condition.flags
+        if key not in self.found:
+            self.found[key] = runs(self.rows, step, condition)
+        return self.found[key]
+
+    def others(self):
+        """The rows that count nowhere, with `why`."""
+        return left_out(self.rows, self.steps)
+
+    def values(self, name, loss="test", condition=CANONICAL):
+        """A loss, or the difference of two (test-train), {seed: value}.
+
+        Where the split is left open, the mean over the seeds of each split, {split: value}.
+        """
+        first, _, second = loss.partition("-")
+        if second:
+            return changes(*(self.values(name, part, condition) for part in (first, second)))
+        if name in self.ngrams:
+            return self.ngrams[name][loss]
+        step = self.find(name)
+        rows = self.runs(step, condition) if step else {}
+        values = {pair: row[loss] for pair, row in rows.items() if row[loss] is not None}
+        if condition.by_split:
+            groups = {}
+            for (split, _), value in values.items():
+                groups.setdefault(split, []).append(value)
+            values = {split: sum(found) / len(found) for split, found in groups.items()}
+        return dict(sorted(values.items()))
+
+    def mean(self, name, loss="test", condition=CANONICAL):
+        """The interval of the mean; None without runs."""
+        return interval(self.values(name, loss, condition))
+
+    def effect(self, name, base=None, loss="test", condition=CANONICAL):
+        """The interval of the paired change from the base, or from what the step builds on."""
+        base = base or (self.find(name) and self.find(name).builds_on)
+        if base is None:
+            return None
+        return interval(changes(*(self.values(x, loss, condition) for x in (name, base))))
+
+    @cached_property
+    def ngrams(self):
+        """{name: row of ngram.csv}."""
+        return {row["model"].lower(): row for row in self.tables["ngram.csv"]}
+
+    # --- The other tables, as far as they are of the steps as they are now ---
+    def of_now(self, file):
+        now = {key: step.fingerprint for key, step in self.steps.items()}
+        return [row for row in self.tables[file] if row["fingerprint"] == now.get(key_of(row))]
+
+    @cached_property
+    def speeds(self):
+        return {key_of(row): row for row in self.of_now("speed.csv")}
+
+    def time(self, name, of):
+        """The training time as a fraction of another step's; None where one was not timed."""
+        if not {name, of} <= self.speeds.keys():
+            return None
+        time, other = (
+            self.steps[x].config.steps * self.speeds[x]["ms_per_step"] for x in (name, of)
+        )
+        return time / other
+
+    def new_names(self, name):
+        """The fraction of generated names that are in neither split; None where not counted."""
+        rows = [row for row in self.of_now("generated.csv") if key_of(row) == name]
+        return sum(x["new"] for x in rows) / sum(x["names"] for x in rows) if rows else None
+
+    @cached_property
+    def published(self):
+        return {key_of(row): row for row in self.tables["published/chain.csv"]}
+
+    def texts(self):
+        """The runs of stream.py, {(script, text, block size, settings): {seed: its newest row}}."""
+        groups = {}
+        sources = {step.script: step.source for step in self.steps.values()}
+        for row in sorted(self.tables["texts.csv"], key=lambda row: row["finished"]):
+            if row["source"] == sources.get(row["script"]):
+                settings = fingerprint(row["source"], row["settings"])
+                key = row["script"], row["text_hash"], row["block_size"], settings
+                groups.setdefault(key, {})[row["seed"]] = row
+        return groups
+
+    # --- Other learning rates ---
+    def at_rates(self, step):
+        """{rate: the condition}: those at which the step was evaluated on the validation set."""
+        rows = [
+            row for row in self.rows if key_of(row) == step.key and row["settings"].get("validate")
+        ]
+        rates = sorted({row["settings"].get("learning_rate", 0) for row in rows})
+        found = {x: Condition("--validate", "--learning-rate", str(x)) for x in rates}
+        return {rate: at for rate, at in found.items() if self.runs(step, at)}
+
+    # --- Ideas ---
+    @cached_property
+    def family(self):
+        """The changes that ideas make, with three seeds or more, {key: interval}."""
+        ideas = [step for group in self.groups for step in self.group(group)]
+        found = {step.key: self.effect(step.key) for step in ideas}
+        return {key: change for key, change in found.items() if change and change.n > 2}
+
+    @cached_property
+    def surviving(self):
+        """The ideas whose change is significant after Holm's correction."""
+        return holm({key: change.p for key, change in self.family.items()})
+
+    @cached_property
+    def transfer(self):
+        """The ideas that were run with preset 64x4, too, {key: (change, change there)}."""
+        found = {}
+        for key, small in sorted(self.family.items(), key=lambda item: item[1].mean):
+            wide = self.effect(f"{key}@64x4") if f"{key}@64x4" in self.steps else None
+            if wide and wide.n > 2:
+                found[key] = small, wide
+        return found
+
+    def parts(self, name, suffix=""):
+        """The change that parts make, added up, and what the whole makes beyond that."""
+
+        def change(key):
+            step = self.find(key + suffix)
+            values = [self.values(x) for x in (step.key, step.builds_on)] if step else [{}, {}]
+            return changes(*values)
+
+        whole, *parts = (change(key) for key in (name, *PARTS[name]))
+        total = combine(lambda *values: sum(values), *parts)
+        return interval(total), interval(changes(whole, total))
+
+    def replication_error(self):
+        """How far at most a reimplemented step of the chain is from its published figure.
+
+        None unless all of them are recorded.
+        """
+        away = []
+        for key, row in self.published.items():
+            if row["rebuilt"] and not row["preset"]:
+                found = self.mean(row["rebuilt"], "test_from_2nd")
+                away.append(abs(found.mean - row["exact"]) if found else None)
+        return max(away) if away and None not in away else None

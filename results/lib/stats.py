@@ -1,0 +1,109 @@
+"""Statistics of {pair: value}, where a pair is a seed or a split: intervals, paired changes, tests.
+
+A plain number in place of such a dictionary is a value without any spread, as an n-gram model's.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+
+@cache
+def student(df):
+    """Angles, and the share of Student's distribution between -t and t, t = sqrt(df) tan(angle)."""
+    angle = np.linspace(0, math.pi / 2, 100_001)
+    density = np.cos(angle) ** (df - 1)  # of the angle, up to a factor
+    share = np.concatenate([[0], np.cumsum(density[1:] + density[:-1])])
+    return angle, share / share[-1]
+
+
+def t_quantile(df, inside=0.95):
+    """The t that has the share `inside` of Student's distribution between -t and t."""
+    angle, share = student(df)
+    return math.sqrt(df) * math.tan(np.interp(inside, share, angle))
+
+
+def p_value(t, df):
+    """The share of Student's distribution that lies further from 0 than t."""
+    angle, share = student(df)
+    return float(1 - np.interp(math.atan(abs(t) / math.sqrt(df)), angle, share))
+
+
+@dataclass
+class Interval:
+    """A mean and half its 95% interval: nan for one value, 0 for a number without any spread."""
+
+    mean: float
+    half: float
+    n: int
+
+    @property
+    def low(self):
+        return self.mean - self.half
+
+    @property
+    def high(self):
+        return self.mean + self.half
+
+    @property
+    def significant(self):
+        """Whether the interval excludes zero."""
+        return self.low > 0 or self.high < 0
+
+    @property
+    def p(self):
+        """How often chance alone would give a mean as far from zero, if the truth were zero."""
+        if self.half == 0:  # all values are the same
+            return float(self.mean == 0)
+        return p_value(self.mean / self.half * t_quantile(self.n - 1), self.n - 1)
+
+
+def interval(values):
+    """The mean of the values and Student's 95% interval of it; None where there is no value."""
+    if isinstance(values, float):
+        return Interval(values, 0.0, 0)
+    found = [values[pair] for pair in sorted(values)]
+    if not found:
+        return None
+    n = len(found)
+    half = t_quantile(n - 1) * np.std(found, ddof=1) / math.sqrt(n) if n > 1 else math.nan
+    return Interval(float(np.mean(found)), float(half), n)
+
+
+def combine(function, *parts):
+    """function(value, value, ...) of every pair that all the parts have."""
+    pairs = [part.keys() for part in parts if not isinstance(part, float)]
+    if not pairs:
+        return function(*parts)
+    common = sorted(set.intersection(*map(set, pairs)))
+    return {x: function(*(y if isinstance(y, float) else y[x] for y in parts)) for x in common}
+
+
+def changes(values, base):
+    """The change from the base, pair by pair."""
+    return combine(lambda value, of: value - of, values, base)
+
+
+def holm(p_values, level=0.05):
+    """The keys of {key: p} that remain: with this chance at most is any of them there wrongly.
+
+    Holm 1979: the smallest p is compared with level / n, the next with level / (n - 1), and so on
+    until one is too large.
+    """
+    remaining = set()
+    for tested, (key, p) in enumerate(sorted(p_values.items(), key=lambda item: item[1])):
+        if p > level / (len(p_values) - tested):
+            break
+        remaining.add(key)
+    return remaining
+
+
+def pairs_needed(found, size, most=1000):
+    """How many pairs with this spread would show a change of a size in four of five trials."""
+    deviation = found.half * math.sqrt(found.n) / t_quantile(found.n - 1)
+    for n in range(2, most):
+        if (t_quantile(n - 1) + t_quantile(n - 1, 0.6)) * deviation / math.sqrt(n) <= size:
+            return n
+    return most

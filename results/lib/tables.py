@@ -1,0 +1,259 @@
+"""The tables: reading and writing them, and which row of results.csv counts for which step."""
+
+import argparse
+import csv
+import hashlib
+import io
+import json
+import math
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+
+from lib.command import Failure, write_whole
+from lib.steps import fingerprint
+
+csv.field_size_limit(2**31 - 1)  # a long curve is one field
+
+
+# --- Columns, and how each is read ---
+def loss(text):
+    value = float(text)
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{text!r} is no loss or time")
+    return value
+
+
+def optional_loss(text):
+    return loss(text) if text else None
+
+
+def moment(text):
+    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ")
+
+
+def json_list(text):
+    value = json.loads(text)
+    if not isinstance(value, list):
+        raise ValueError(f"{text!r} is no list")
+    return [str(item) for item in value]
+
+
+def json_dict(text):
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise ValueError(f"{text!r} is no dictionary")
+    return value
+
+
+def points(text):
+    """The curve of a run, [(step, train, test), ...]; it may be blank."""
+    return [(int(step), loss(train), loss(test)) for step, train, test in json.loads(text or "[]")]
+
+
+def columns(names, read):
+    return dict.fromkeys(names.split(), read)
+
+
+RESULTS = {
+    **columns("script preset overrides", str),
+    **columns("seed params", int),
+    **columns("train test test_from_2nd", loss),
+    "test_unseen": optional_loss,  # blank where every test name was trained on
+    "seconds": loss,
+    **columns("device torch data data_hash source", str),
+    "finished": moment,
+    "settings": json_dict,
+    "samples": json_list,
+    "curve": points,
+}
+MODEL = columns("script preset", str) | {"seed": int, "fingerprint": str}
+TABLES = {  # besides results.csv
+    "speed.csv": {  # written by bench.py
+        **columns("script preset fingerprint", str),
+        "ms_per_step": loss,
+        "ratio": optional_loss,  # to what it builds on; blank for the baseline
+        "threads": int,
+        **columns("device torch", str),
+    },
+    "ngram.csv": {  # written by ngram.py
+        **{"model": str, "context": int, "discount": optional_loss},
+        **columns("train test test_from_2nd test_unseen", loss),
+    },
+    "texts.csv": {  # written by stream.py
+        **columns("script text text_hash", str),
+        **columns("block_size seed params characters", int),
+        **columns("loss random_windows seconds", loss),
+        **columns("device torch source", str),
+        **{"finished": moment, "settings": json_dict},
+    },
+    "published/chain.csv": {
+        **columns("script preset", str),
+        **columns("train test exact", optional_loss),
+        "rebuilt": str,  # the name of the idea that reimplements it
+    },
+    "published/texts.csv": {"text_hash": str, **columns("block_size n_layer n_embd", int)}
+    | {"loss": loss},
+    # written by dissect.py
+    "by-position.csv": {**MODEL, "position": int, "targets": int, "loss": loss},
+    "attention.csv": {
+        **MODEL,
+        "name": str,
+        **columns("layer head query key", int),
+        "weight": float,
+    },
+    "generated.csv": {**MODEL, "names": int, "new": int},
+    "over-names.csv": {**columns("script preset fingerprint", str), "error": loss},
+}
+
+
+# --- Files ---
+def read_csv(path, columns):
+    """The rows of a table as dictionaries. What is wrong with it is reported with its line."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return []
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise Failure(f"{path}, line {line}: not UTF-8; fix or delete the line") from error
+    reader, rows = csv.reader(io.StringIO(text, newline=""), strict=True), []
+    line, column = 1, ""
+    try:
+        for values in reader:
+            if line == 1 and values != list(columns):
+                raise Failure(f"{path} has a foreign header; it must be {','.join(columns)}")
+            if line > 1 and values:  # a blank line is no row
+                if len(values) != len(columns):
+                    raise ValueError(f"{len(values)} fields, not {len(columns)}")
+                row = {}
+                for (column, read), value in zip(columns.items(), values, strict=True):
+                    row[column] = read(value)
+                rows.append(row)
+            line, column = reader.line_num + 1, ""  # a row may span lines: name its first
+    except (csv.Error, ValueError, TypeError, RecursionError) as error:
+        where = f"line {line}, {column}" if column else f"line {line}"
+        message = f"{path}, {where}: {str(error)[:200]}; fix or delete the row"
+        raise Failure(message) from error
+    return rows
+
+
+def read_table(root, name):
+    return read_csv(root / "results" / name, TABLES[name])
+
+
+def write_table(root, name, rows):
+    """Write a table whole."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, TABLES[name], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(root / "results" / name, text.getvalue().encode())
+
+
+def read_results(path):
+    """The rows of results.csv, the oldest first."""
+    return sorted(read_csv(path, RESULTS), key=lambda row: row["finished"])
+
+
+def device_of(row):
+    """cpu, cuda or mps, without the name of the chip."""
+    return row["device"].partition(" ")[0]
+
+
+def key_of(row):
+    """The key of the step that a row is of."""
+    return f"{row['script']}@{row['preset']}" if row["preset"] else row["script"]
+
+
+# --- Which rows count ---
+class Condition:
+    """What runs are compared under, as flags of the scripts: --validate --learning-rate 2e-3.
+
+    Without flags it is the canonical one: the settings of the script or preset, names.txt, the CPU.
+    With `--split-seed any` runs of other splits count, too, and are paired by split.
+    """
+
+    def __init__(self, *flags):
+        parser = argparse.ArgumentParser(allow_abbrev=False)
+        parser.add_argument("--device", default="cpu")
+        parser.add_argument("--data", type=Path)
+        parser.add_argument("--split-seed")
+        own, rest = parser.parse_known_args(flags)
+        self.flags, self.device, self.data = flags, own.device, own.data
+        self.by_split = own.split_seed == "any"
+        fixed = own.split_seed and not self.by_split
+        self.rest = [*rest, "--split-seed", own.split_seed] if fixed else rest
+        if own.data and not own.data.is_file():
+            raise Failure(f"there is no list {own.data}")
+
+    def parse(self, step, seed=0):
+        """The settings of the step's runs, and those that are not its own, as words."""
+        words = [*step.words[1:], "--device", "cpu", "--seed", str(seed), *self.rest]
+        _, config, overrides = step.module.parse(words)
+        return asdict(config), overrides
+
+    def data_of(self, step):
+        """The hash of the list that the step's runs are of."""
+        digest = self.data and hashlib.sha256(self.data.read_bytes()).hexdigest()
+        return (digest or step.module.NAMES_SHA256)[:12]
+
+
+CANONICAL = Condition()
+
+
+def runs(rows, step, condition=CANONICAL):
+    """The rows, oldest first, that count for a step as it is now: {seed, or (split, seed): row}."""
+    settings, _ = condition.parse(step)
+    found = {}
+    for row in rows:
+        if key_of(row) != step.key or row["source"] != step.source:
+            continue
+        split = row["settings"].get("split_seed")
+        if condition.by_split:
+            settings["split_seed"] = split
+        if (
+            fingerprint("", row["settings"]) == fingerprint("", settings)
+            and row["data_hash"] == condition.data_of(step)
+            and device_of(row) == condition.device
+            and (condition.flags or not row["overrides"])
+        ):
+            pair = (split, row["seed"]) if condition.by_split else row["seed"]
+            found.setdefault(pair, row)  # the oldest counts: a later one changes no page
+    return found
+
+
+def left_out(rows, steps):
+    """The rows that count under no condition, with `why`."""
+    seen, others = set(), []
+    for row in rows:
+        step = steps.get(key_of(row))
+        changed = {word.partition("=")[0] for word in row["overrides"].split()}
+        given = {name: row["settings"].get(name) for name in changed}
+        made_by = row["overrides"], row["data_hash"], device_of(row), row["seed"]
+        if step is None:
+            why = "no such script or preset"
+        elif row["source"] != step.source:
+            why = "made by another source"
+        elif fingerprint("", row["settings"]) != fingerprint("", asdict(step.config) | given):
+            why = "made with other defaults"
+        elif (step.key, *made_by) in seen:
+            why = "an older row of this seed counts"
+        else:
+            seen.add((step.key, *made_by))
+            continue
+        others.append({**row, "why": why})
+    return others
+
+
+def copies(rows, steps):
+    """The scripts that have the label and base of another one, which is older: copies of it."""
+    first, same = {}, {}
+    for row in rows:
+        first.setdefault(row["script"], row["finished"])
+    for step in steps.values():
+        if not step.preset and not step.patch:
+            same.setdefault((step.label, step.builds_on), []).append(step.script)
+    late = datetime.max
+    ordered = [sorted(x, key=lambda y: (first.get(y, late), len(y), y)) for x in same.values()]
+    return {script: group[0] for group in ordered for script in group[1:]}
