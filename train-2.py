@@ -549,7 +549,9 @@ def append_row(path, row):
         table = file.read()
         when = f",{row['seconds']},", f",{row['finished']},"  # a resumed run has the same
         if not any(all(x.encode() in old for x in when) for old in table.splitlines()):
-            file.write(line if table.endswith(b"\n") else b"\n" + line)
+            line = line if table.endswith(b"\n") else b"\n" + line
+            if file.write(line) < len(line):
+                raise OSError(f"no space left for the row in {path}: delete its last line, cut off")
 
 
 # --- Main ---
