@@ -1,4 +1,4 @@
-"""What a training step costs, and how that compares with the step it builds on.
+"""The time of a training step, and that relative to the step it builds on.
 
 All scripts, presets, ideas:  python results/bench.py
 Some:                         python results/bench.py train-2-2head train-2@64x4
@@ -14,10 +14,9 @@ from dataclasses import replace
 from unittest.mock import patch
 
 import torch
-from harness.command import ROOT, Parser, count, run
-from harness.evidence import SPEED
-from harness.rows import key_of, read_csv, write_csv
-from harness.scripts import chosen, find_steps, load_names, names_file
+from lib.command import ROOT, Parser, count, run
+from lib.steps import chosen, find_steps, load_names
+from lib.tables import key_of, read_table, write_table
 
 
 class Subject:
@@ -25,7 +24,7 @@ class Subject:
 
     def __init__(self, step, names, length):
         self.module, self.config, self.length = step.module, step.config, length
-        self.data = data = load_names(step.module, names)
+        self.data = data = step.module.load_data(names, step.module.Config(), "cpu")
         torch.manual_seed(0)
         self.model = self.module.Transformer(self.config, len(data.chars) + 2, data.max_len)
         self.optimizer = self.module.make_optimizer(self.model, self.config)
@@ -60,17 +59,17 @@ def main(argv=None, root=ROOT):
     torch.set_num_threads(1)
     steps = find_steps(root)
     wanted = chosen(steps, options.names)
-    names = names_file(root, steps)
-    path = root / "results" / "speed.csv"
+    load_names(next(step.module for step in steps.values() if not step.patch))
+    names = root / "data" / "names.txt"
     print(f"{'step':45} ms/step  against what it builds on")
     for step in wanted:
         base = steps.get(step.builds_on)
         milliseconds, ratio = compare(step, base, names, options.turns, options.steps)
         against = f"{ratio:.2f} times {base.key}" if base else "–"
         print(f"{step.key:45} {milliseconds:7.2f}  {against}", flush=True)
-        rows = {key_of(row): row for row in read_csv(path, SPEED)}
+        rows = {key_of(row): row for row in read_table(root, "speed.csv")}
         rows[step.key] = {
-            "script": step.path.stem,
+            "script": step.script,
             "preset": step.preset,
             "fingerprint": step.fingerprint,
             "ms_per_step": round(milliseconds, 3),
@@ -79,7 +78,7 @@ def main(argv=None, root=ROOT):
             "device": getattr(torch.cpu, "get_capabilities", dict)().get("cpu_name", ""),
             "torch": torch.__version__,
         }
-        write_csv(path, SPEED, rows.values())
+        write_table(root, "speed.csv", rows.values())
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""The n-gram baselines: models that count, on the same split of the names as the scripts.
+"""The n-gram baselines, on the same split of the names as the scripts.
 
     python results/ngram.py
 
-Counts a bigram and an interpolated Kneser-Ney model (Kneser and Ney 1995; Chen and Goodman 1999),
+Fits a bigram (add-one) and an interpolated Kneser-Ney model (Kneser and Ney 1995; Chen and Goodman 1999),
 whose context and discount are chosen on the validation set, and writes their exact losses to
 results/ngram.csv. No training; some seconds.
 """
@@ -11,10 +11,9 @@ import math
 from collections import Counter, defaultdict
 
 import numpy as np
-from harness.command import ROOT, Parser, run
-from harness.evidence import NGRAM
-from harness.rows import write_csv
-from harness.scripts import load, load_names
+from lib.command import ROOT, Parser, run
+from lib.steps import load, load_names
+from lib.tables import write_table
 
 CONTEXTS = 2, 3, 4, 5, 6, 7
 DISCOUNTS = 0.6, 0.7, 0.8, 0.85, 0.9, 0.95
@@ -122,7 +121,7 @@ def main(argv=None, root=ROOT):
         figures = evaluate(model, data)
         rows.append({"model": name, "context": length, "discount": share} | figures)
         print(name, *(f"{figure} {loss}" for figure, loss in figures.items()))
-    write_csv(root / "results" / "ngram.csv", NGRAM, rows)
+    write_table(root, "ngram.csv", rows)
 
 
 if __name__ == "__main__":

@@ -13,10 +13,9 @@ from difflib import get_close_matches
 from pathlib import Path
 
 import torch
-from harness.checkpoints import read_checkpoint, restore
-from harness.command import ROOT, Failure, Parser, count, run
-from harness.ideas import applied
-from harness.scripts import load
+from lib.checkpoints import read_checkpoint, restore
+from lib.command import ROOT, Failure, Parser, count, run
+from lib.steps import applied, load
 
 
 def find_checkpoint(name, folder):

@@ -1,6 +1,413 @@
+"""The figures: for each its data, which is hashed, and how it is drawn from nothing else.
+
+A file holds the hash of its data: that it is stale shows without drawing, and without matplotlib.
+"""
+
+import hashlib
+import io
+import json
+import os
+import re
+
+import numpy as np
+
+from lib.pages import NGRAMS
+from lib.tables import key_of
+
+# Okabe and Ito's colour-blind-safe palette, with grey for its yellow, too pale for a line on white.
+COLOURS = "#000000 #E69F00 #56B4E9 #009E73 #999999 #0072B2 #D55E00 #CC79A7".split()
+BLUE, ORANGE, GREY = COLOURS[5], COLOURS[6], "#777777"
+STYLE = {
+    "figure.figsize": (7.2, 4.6),
+    "font.size": 11,
+    "axes.titlesize": 12,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#dddddd",
+    "legend.framealpha": 1,
+    "lines.linewidth": 1.8,
+    "savefig.dpi": 200,
+}
+REFERENCE = {"color": "#666666", "linestyle": ":", "linewidth": 1.5}
+LOSS = "test loss (nats per character)"
+CHANGE = "change in test loss (nats per character)"
+
+
+# --- Data ---
+def pair(found):
+    """An interval as data; None where there is none."""
+    return found and [found.mean, 0 if np.isnan(found.half) else found.half, found.significant]
+
+
+def references(m, loss="test"):
+    return {NGRAMS[x].format(row["context"] + 1): row[loss] for x, row in m.ngrams.items()}
+
+
+def seeds_of(m):
+    """The test losses of all seeds, from the first step to the last."""
+    found = {step.label: [*m.values(step.key).values()] for step in m.chain}
+    return {"steps": found, "references": references(m)} if any(found.values()) else None
+
+
+def published_of(m):
+    """From the 2nd letter on: the published figure, its reimplementation, ours."""
+    rows = {}
+    for step in m.compared:
+        row = m.published.get(step.key, {})
+        if row.get("rebuilt"):
+            found = [pair(m.mean(x, "test_from_2nd")) for x in (row["rebuilt"], step.key)]
+            rows[step.label] = [row["exact"], *found]
+    return rows or None
+
+
+def curves_of(m, step):
+    """[steps of the evaluations, test losses there, one list per seed]; None without runs."""
+    curves = [row["curve"] for row in m.runs(step).values() if row["curve"]]
+    if not curves:
+        return None
+    return [[x for x, _, _ in curves[0]], [[test for _, _, test in points] for points in curves]]
+
+
+def curves_of_chain(m):
+    lines = {step.label: curves_of(m, step) for step in m.chain}
+    lines = {label: line for label, line in lines.items() if line}
+    return {"lines": lines, "references": references(m)} if lines else None
+
+
+def scaling_of(m):
+    """Minutes of training, and the mean test loss there."""
+    lines = {}
+    for step in [*m.chain[-1:], *m.presets]:
+        if step.key in m.speeds and (found := curves_of(m, step)):
+            minutes = m.speeds[step.key]["ms_per_step"] / 60_000
+            lines[step.label] = [[x * minutes for x in found[0]], [*np.mean(found[1], axis=0)]]
+    return lines or None
+
+
+def rates_of(m):
+    """{step: [rates, validation losses of the seeds at each]}."""
+    lines = {}
+    for step in m.chain:
+        at = m.at_rates(step)
+        losses = [[*m.values(step.key, condition=x).values()] for x in at.values()]
+        lines |= {step.label: [[*at], losses]} if at else {}
+    return lines or None
+
+
+def ideas_of(m):
+    """{group: {idea: [change, half its interval, whether significant, and after Holm]}}."""
+    groups = {
+        group: {
+            step.label: [*pair(m.family[step.key]), step.key in m.surviving]
+            for step in m.group(group)
+            if step.key in m.family
+        }
+        for group in m.groups
+    }
+    return {group: rows for group, rows in groups.items() if rows} or None
+
+
+def transfer_of(m):
+    return {m.label(key): [*map(pair, both)] for key, both in m.transfer.items()} or None
+
+
+def positions_of(m):
+    """{step: [positions, losses there of the seeds]}, where at least 100 test names reach."""
+    found = {}
+    for row in m.of_now("by-position.csv"):
+        if row["targets"] >= 100:
+            at = found.setdefault(m.label(key_of(row)), {}).setdefault(row["position"], [])
+            at.append(row["loss"])
+    lines = {label: [[*at], [*at.values()]] for label, at in found.items()}
+    return lines if len(lines) > 1 else None
+
+
+def attention_of(m):
+    """What one model attends to on one name, [[layer, head, query, key, weight], ...]."""
+    rows = m.of_now("attention.csv")
+    if not rows:
+        return None
+    model = f"{m.label(key_of(rows[0]))}, seed {rows[0]['seed']}"
+    weights = [[row[x] for x in ("layer", "head", "query", "key", "weight")] for row in rows]
+    return {"model": model, "name": rows[0]["name"], "weights": weights}
+
+
+# --- Drawing ---
+def band(axes, x, seeds, **style):
+    """Mean and range of the values that the seeds have at every x: as many lists as there are x."""
+    axes.plot(x, [np.mean(values) for values in seeds], **style)
+    fill = {"color": style["color"], "alpha": 0.2, "linewidth": 0}
+    axes.fill_between(x, [*map(min, seeds)], [*map(max, seeds)], **fill)
+
+
+def reference_lines(axes, x, found):
+    for label, loss in found.items():
+        axes.axhline(loss, **REFERENCE)
+        axes.text(x, loss, label, ha="right", va="bottom", fontsize=10, color="#444444")
+
+
+def staircase(figure, data):
+    axes = figure.subplots()
+    steps = {label: losses for label, losses in data["steps"].items() if losses}
+    means = [np.mean(losses) for losses in steps.values()]
+    axes.stairs(means, np.arange(len(means) + 1) - 0.5, baseline=None, color="black", linewidth=1.8)
+    for x, losses in enumerate(steps.values()):
+        spots = x + np.linspace(-0.2, 0.2, len(losses))
+        axes.plot(spots, losses, "o", ms=4, color=BLUE, label="" if x else "one seed")
+    reference_lines(axes, len(means) - 0.5, data["references"])
+    labels = [f"{label}\n{value:.3f}" for label, value in zip(steps, means, strict=True)]
+    axes.set_xticks(range(len(means)), labels, rotation=35, ha="right", rotation_mode="anchor")
+    axes.grid(axis="x", visible=False)
+    axes.set(title="From the baseline to + GELU: mean test loss of each step", ylabel=LOSS)
+    axes.legend()
+
+
+def published(figure, data):
+    axes = figure.subplots()
+    markers = ("D", ORANGE), ("s", COLOURS[3]), ("o", BLUE)
+    names = "published code, full test set", "published code, reimplemented", "ours"
+    for y, found in enumerate(data.values()):
+        values = [[found[0], 0], *found[1:]]
+        for i, (value, (marker, colour)) in enumerate(zip(values, markers, strict=True)):
+            if value and value[0] is not None:
+                style = {"fmt": marker, "ms": 5, "capsize": 2, "color": colour}
+                at = y + 0.22 * (i - 1)
+                axes.errorbar(value[0], at, xerr=value[1] or None, label=names[i], **style)
+    handles, labels = axes.get_legend_handles_labels()
+    unique = dict(zip(labels, handles, strict=True))
+    axes.legend(unique.values(), unique.keys())
+    axes.set_yticks(range(len(data)), data)
+    axes.invert_yaxis()
+    axes.set(title="Published and our losses, with 95% intervals over seeds")
+    axes.set(xlabel="test loss from the 2nd letter on (nats per character)")
+
+
+def apart(heights, gap):
+    """Places as near to the heights, which ascend, as a gap between neighbours lets them be."""
+    places = np.array(heights, dtype=float)
+    for _ in range(1000):  # push what is too close apart, a little at a time
+        overlap = gap - np.diff(places)
+        if (overlap <= 1e-6).all():
+            break
+        push = np.where(overlap > 0, overlap / 2, 0)
+        places[:-1] -= push
+        places[1:] += push
+    return places
+
+
+def loss_curves(figure, data):
+    axes = figure.subplots()
+    lines = data["lines"]
+    last = {label: np.mean(losses, axis=0)[-1] for label, (_, losses) in lines.items()}
+    last |= data["references"]
+    end = max(steps[-1] for steps, _ in lines.values())
+    seen = [*data["references"].values(), *np.concatenate([x[1] for x in lines.values()]).flat]
+    low, room = min(seen), (max(seen) - min(seen)) or 0.1
+    axes.set(xlim=(0, end), ylim=(low - 0.06 * room, low + 1.03 * room))
+    ranked = sorted(last, key=last.get)
+    places = dict(zip(ranked, apart([last[x] for x in ranked], 0.055 * room), strict=True))
+    for i, (label, (steps, losses)) in enumerate(lines.items()):
+        style = {"color": COLOURS[i % 8], "linestyle": "--" if i % 2 else "-"}  # some overlap
+        band(axes, steps, np.transpose(losses), **style)
+        lead = [steps[-1], 1.035 * end], [last[label], places[label]]  # from line to label
+        axes.plot(*lead, linewidth=0.9, clip_on=False, **style)
+    for loss in data["references"].values():
+        axes.axhline(loss, **REFERENCE)
+    for label, place in places.items():
+        axes.text(1.04 * end, place, label, va="center")
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.set(title="Test loss during training: mean and range over the seeds")
+    axes.set(xlabel="training step", ylabel=LOSS)
+
+
+def log_axis(axes, ticks):
+    import matplotlib.ticker
+
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(ticks or matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
+    axes.xaxis.set_major_formatter("{x:g}")
+
+
+def scaling(figure, data):
+    axes = figure.subplots()
+    for i, (label, (minutes, losses)) in enumerate(data.items()):
+        axes.plot(minutes, losses, color=COLOURS[i % 8], label=label)
+        axes.plot(minutes[-1], losses[-1], "o", color=COLOURS[i % 8])
+    log_axis(axes, None)
+    axes.set(title="Test loss against training time, mean over the seeds", ylabel=LOSS)
+    axes.set(xlabel="training time without evaluations (minutes, logarithmic)")
+    axes.legend()
+
+
+def learning_rates(figure, data):
+    import matplotlib.ticker
+
+    axes = figure.subplots()
+    for i, (label, (rates, losses)) in enumerate(data.items()):
+        style = {"color": COLOURS[i % 8], "linestyle": "--" if i % 2 else "-"}  # some overlap
+        band(axes, rates, losses, label=label, marker="o", markersize=4, **style)
+    log_axis(axes, matplotlib.ticker.FixedLocator(next(iter(data.values()))[0]))
+    axes.set(title="Validation loss at other learning rates: mean and range over the seeds")
+    axes.set(xlabel="learning rate", ylabel="validation loss (nats per character)")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+
+
+def dot(axes, y, found, colour, full, **style):
+    """A change with its 95% interval; a dot that is not full has a white face."""
+    style |= {"fmt": "o", "ms": 5, "color": colour, "mfc": colour if full else "white"}
+    return axes.errorbar(found[0], y, xerr=found[1], capsize=2, lw=1.2, **style)
+
+
+def rows_of_changes(figure, labels, title):
+    """Axes with one row per label, the first on top, and a line at no change."""
+    axes = figure.subplots()
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.set_yticks([*labels.values()], labels, fontsize=9.5)
+    axes.set_ylim(max(labels.values()) + 0.8, -1.2)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="y", linewidth=0.5)
+    axes.set(xlabel=CHANGE)
+    figure.suptitle(title, x=0.02, ha="left", fontsize=11)
+    return axes
+
+
+def ideas(figure, data):
+    places, heads, y = {}, {}, 0
+    for group, rows in data.items():
+        heads[group], y = y, y + 1
+        for label in rows:
+            places[label], y = y, y + 1
+    figure.set_figheight(1.3 + 0.21 * y)
+    title = "What each idea changes, with 95% intervals: blue is better, orange worse, grey\n"
+    title += "not significant. Full dots are significant after Holm's correction over all ideas."
+    axes = rows_of_changes(figure, places, title)
+    for group, at in heads.items():
+        style = {"weight": "bold", "ha": "right", "va": "center"}
+        axes.text(-0.01, at, group, transform=axes.get_yaxis_transform(), **style)
+    for rows in data.values():
+        for label, (mean, half, sure, full) in rows.items():
+            colour = GREY if not sure else BLUE if mean < 0 else ORANGE
+            dot(axes, places[label], (mean, half), colour, full)
+
+
+def transfer(figure, data):
+    figure.set_figheight(1.6 + 0.27 * len(data))
+    title = "What each idea changes at two sizes, with 95% intervals (full: significant)"
+    axes = rows_of_changes(figure, {label: y for y, label in enumerate(data)}, title)
+    for y, both in enumerate(data.values()):
+        dot(axes, y - 0.17, both[0], BLUE, both[0][2])
+        dot(axes, y + 0.17, both[1], ORANGE, both[1][2])
+    for colour, label in (BLUE, "at + GELU"), (ORANGE, "at 64x4, 4 times the parameters"):
+        axes.plot([], [], "o", color=colour, label=label)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+
+
+def by_position(figure, data):
+    import matplotlib.ticker
+
+    figure.set_figheight(6)
+    above, below = figure.subplots(2, sharex=True, height_ratios=(3, 2))
+    dots = {"marker": "o", "markersize": 4}
+    for i, (label, (positions, losses)) in enumerate(data.items(), start=5):
+        band(above, positions, losses, color=COLOURS[i % 8], label=label, **dots)
+    (before, (positions, old)), (after, (_, new)) = [*data.items()][:2]
+    change, name = np.array(new) - np.array(old), f"{after} against {before}"
+    band(below, positions, change, color=COLOURS[6], label=name, **dots)
+    above.legend()
+    below.legend()
+    above.set(title="Test loss by position: mean and range over the seeds", ylabel=LOSS)
+    below.set(xlabel="position of the predicted character (1 is the first letter)")
+    below.set(ylabel="change in test loss")
+    below.axhline(0, color="black", linewidth=0.8)
+    below.xaxis.set_major_locator(matplotlib.ticker.MultipleLocator(1))
+
+
+def attention(figure, data):
+    letters = ["·", *data["name"]]
+    layers, heads = (max(row[i] for row in data["weights"]) for i in (0, 1))
+    squares = np.where(np.tri(len(letters)), np.zeros((layers, heads, 1, 1)), np.nan)
+    for layer, head, query, key, weight in data["weights"]:
+        squares[layer - 1, head - 1, query, key] = weight
+    figure.set_figheight(1.85 * layers + 0.5)
+    panels = figure.subplots(layers, heads, squeeze=False)
+    for layer, head in np.ndindex(layers, heads):
+        axes = panels[layer, head]
+        axes.set_facecolor("#eeeeee")  # what comes later cannot be seen
+        axes.imshow(squares[layer, head], cmap="Blues", vmin=0, vmax=1)
+        axes.set_xticks(range(len(letters)), letters)
+        axes.set_yticks(range(len(letters)), letters)
+        axes.tick_params(length=0, labelsize=8)
+        axes.grid(False)
+        if layer == 0:
+            axes.set_title(f"head {head + 1}", fontsize=11, loc="center")
+        if head == 0:
+            axes.set_ylabel(f"layer {layer + 1}", fontsize=11)
+    title = f"Attention of {data['model']}, on {data['name']}: each row is a position that looks\n"
+    title += "at the columns; · is the boundary. White is a weight of 0, the darkest blue 1."
+    figure.suptitle(title, x=0.02, ha="left", fontsize=11)
+
+
+FIGURES = {
+    "staircase.png": (seeds_of, staircase),
+    "published.png": (published_of, published),
+    "loss-curves.png": (curves_of_chain, loss_curves),
+    "scaling.png": (scaling_of, scaling),
+    "learning-rates.png": (rates_of, learning_rates),
+    "ideas.png": (ideas_of, ideas),
+    "transfer.png": (transfer_of, transfer),
+    "by-position.png": (positions_of, by_position),
+    "attention.png": (attention_of, attention),
+}
+
+
+# --- Files ---
+def data_of(m):
+    """{name of the file: its data as text}, of what there are runs of."""
+    found = {name: data(m) for name, (data, _) in FIGURES.items()}
+
+    def rounded(text):  # another machine may differ in the last digits
+        return round(float(text), 5)
+
+    texts = {name: json.dumps(data) for name, data in found.items() if data}
+    return {x: json.dumps(json.loads(text, parse_float=rounded)) for x, text in texts.items()}
+
+
+def digest(text):
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 def stale(m):
-    return []
+    """One line for each figure that is missing, or not of the data that the tables give."""
+    lines = []
+    for name, text in data_of(m).items():
+        path = m.root / "results" / "plots" / name
+        held = re.search(rb"tEXtData\0(\w{16})", path.read_bytes()) if path.exists() else None
+        if not held or held[1].decode() != digest(text):
+            lines.append(f"{path} is {'stale' if path.exists() else 'missing'}")
+    return lines
 
 
 def draw(m):
-    return {}
+    """All figures, {path: the bytes of the PNG}: the same bytes for the same data."""
+    os.environ["MPLBACKEND"] = "Agg"  # a notebook's own would not be found here
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    files = {}
+    for name, text in data_of(m).items():
+        with matplotlib.rc_context():
+            matplotlib.rcdefaults()  # whatever the user's own settings are
+            matplotlib.rcParams.update(STYLE)
+            figure = Figure(layout="constrained")
+            figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)  # inches
+            FIGURES[name][1](figure, json.loads(text))
+            file = io.BytesIO()
+            metadata = {"Software": None, "Data": digest(text)}
+            options = {"metadata": metadata, "pil_kwargs": {"optimize": True}}
+            figure.savefig(file, format="png", **options)
+        files[m.root / "results" / "plots" / name] = file.getvalue()
+    return files

@@ -222,7 +222,7 @@ class Measured:
         None unless all of them are recorded.
         """
         away = []
-        for key, row in self.published.items():
+        for row in self.published.values():
             if row["rebuilt"] and not row["preset"]:
                 found = self.mean(row["rebuilt"], "test_from_2nd")
                 away.append(abs(found.mean - row["exact"]) if found else None)

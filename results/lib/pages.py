@@ -496,7 +496,7 @@ def differences(page, old, new):
     """The first line in which the page differs from what it should be; nothing where it is so."""
     before, after = old.split("\n"), new.split("\n")
     pairs = zip([*before, "(the end)"], [*after, "(the end)"], strict=False)
-    for number, (was, should) in enumerate(pairs, start=1):
+    for line, (was, should) in enumerate(pairs, start=1):
         if was != should:
-            return [f"{page}, line {number}:\n  it is:     {was}\n  should be: {should}"]
+            return [f"{page}, line {line}:\n  it is:     {was}\n  should be: {should}"]
     return []

@@ -200,6 +200,12 @@ class Step:
         """What runs it, as words of a command line: its script and the flag of its preset."""
         return [self.path.name, *(["--preset", self.preset] if self.preset else [])]
 
+    def run_name(self, seed, overrides="", data_hash=None, device="cpu"):
+        """The name of a run's files."""
+        run = {"script": self.script, "preset": self.preset, "overrides": overrides, "seed": seed}
+        run["data_hash"] = data_hash or self.module.NAMES_SHA256[:12]
+        return self.module.run_name(run | {"device": device})
+
 
 def steps_of(module, patch=None):
     """The step that a script is, and those that its presets are."""
