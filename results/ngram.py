@@ -2,9 +2,9 @@
 
     python results/ngram.py
 
-Fits a bigram (add-one) and an interpolated Kneser-Ney model (Kneser and Ney 1995; Chen and Goodman 1999),
-whose context and discount are chosen on the validation set, and writes their exact losses to
-results/ngram.csv. No training; some seconds.
+Fits a bigram (add-one) and an interpolated Kneser-Ney model (Kneser and Ney 1995; Chen and Goodman
+1999), whose context and discount are chosen on the validation set, and writes their exact losses to
+results/ngram.csv. It takes some seconds.
 """
 
 import math

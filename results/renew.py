@@ -1,68 +1,100 @@
-"""Write the ideas' patches anew after a training script has changed.
+"""Write patches of ideas: one of a script of yours, or all anew after a script has changed.
 
-    python results/renew.py
+All patches, as far as they merge:  python results/renew.py
+The patch of a script in the root:  python results/renew.py train-2-mine
 
-Every patch in results/ideas is applied to the scripts as they now are, merging where it has to
-(git apply --3way), and made again from the result. Nothing is written unless all of them apply. A
-patch whose script lies in the root is left as it is.
+Without names every patch in results/ideas is applied to the scripts as they now are, merging where
+it has to (git apply --3way), and made again from the result; those that do not merge are listed,
+and stay as they are, like those whose script lies in the root. With a name, ideas/mine.patch is
+written from train-2-mine.py and the script that it builds on. Its text is that of the patch that it
+replaces, or the script's docstring: say in it which group the idea is of and what to expect. Your
+git settings have no part in it.
 """
 
-import re
 import shutil
 import tempfile
 from pathlib import Path
 
-from harness.command import ROOT, Failure, Parser, run, write_whole
-from harness.ideas import git, head_of, patches
+from lib.command import ROOT, Failure, Parser, run, write_whole
+from lib.steps import apply_in_order, copied_by, docstring, git, head_of, load, scripts
 
 WHO = "-c", "user.name=renew", "-c", "user.email=renew@localhost"
 
 
-def must(done, what):
+def must(done):
     """The output of a git command, which has to succeed."""
     if done.returncode:
-        raise Failure(f"{what}: {done.stderr or done.stdout}", 1)
+        raise Failure(f"git: {done.stderr or done.stdout}", 1)
     return done.stdout
 
 
-def renewed(folder, script, patch):
-    """The patch as it is against the scripts in the folder, a repository; None if it conflicts."""
-    base = re.search(r"^copy from (.*)$", patch.read_text(encoding="utf-8"), flags=re.M)
-    if not base:
-        raise Failure(f"{patch} copies no script: make it with git diff -C --find-copies-harder")
-    if git(folder, "apply", "--3way", str(patch.resolve())).returncode:
-        return None
-    words = "diff", "--cached", "-C", "--find-copies-harder", "--full-index", "HEAD", "--"
-    diff = must(git(folder, *words, base[1], script), f"cannot compare {script}")
-    return f"{head_of(patch).rstrip()}\n\n{diff}".lstrip()
+def commit(folder):
+    must(git(folder, "add", "--all"))
+    must(git(folder, *WHO, "commit", "--quiet", "--allow-empty", "-m", "now"))
+
+
+def patch_of(folder, base, script, head):
+    """The patch that makes a script of its base, which is committed in the folder."""
+    must(git(folder, "add", script))
+    words = "diff", "--cached", "-C1%", "--find-copies-harder", "--full-index", "HEAD", "--"
+    return f"{head.rstrip()}\n\n{must(git(folder, *words, base, script))}".lstrip()
+
+
+def renew_all(root, folder):
+    """{patch: its text} of those that merge, and a list of those that do not."""
+    new = {}
+
+    def renewed(script, patch):
+        if git(folder, "apply", "--3way", str(patch.resolve())).returncode:
+            must(git(folder, "reset", "--quiet", "--hard"))
+            return "it conflicts"
+        new[patch] = patch_of(folder, copied_by(patch), script, head_of(patch))
+        commit(folder)  # another idea may copy it
+
+    return new, apply_in_order(root, folder, renewed)
+
+
+def patch_of_script(root, folder, name):
+    """{patch: its text} of a script in the root."""
+    path = root / f"{name.removesuffix('.py')}.py"
+    base = f"{(load(path).BUILDS_ON or '').partition('@')[0]}.py"
+    if not (folder / base).exists() or base == path.name or not path.stem.startswith("train-2-"):
+        raise Failure(f"{path.name} must be a train-2-NAME.py that builds on a script in the root")
+    label, _, text = docstring(path.read_text(encoding="utf-8")).partition("\n")
+    patch = root / "results" / "ideas" / f"{path.stem.removeprefix('train-2-')}.patch"
+    head = head_of(patch) if patch.exists() else f"{label}\nGroup: own steps\n{text}"
+    must(git(folder, "rm", "--quiet", "--cached", path.name))
+    must(git(folder, *WHO, "commit", "--quiet", "-m", "without it"))
+    return {patch: patch_of(folder, base, path.name, head)}
 
 
 def main(argv=None, root=ROOT):
-    Parser(__doc__).parse_args(argv)
-    new, conflicts = {}, []
+    parser = Parser(__doc__)
+    parser.add_argument("name", nargs="?", metavar="SCRIPT", help="in the root: train-2-mine")
+    options = parser.parse_args(argv)
     with tempfile.TemporaryDirectory(prefix="renew-") as name:
         folder = Path(name).resolve() / "clone"
-        words = "clone", "--quiet", "--shared", str(root.resolve()), str(folder)
-        must(git(folder.parent, *words), "cannot clone the project")
-        for script in root.glob("train-2*.py"):
+        source = ["clone", "--quiet", "--shared", str(root.resolve())]
+        if git(folder.parent, *source, str(folder)).returncode:  # not a repository: no merging
+            must(git(folder.parent, "init", "--quiet", str(folder)))
+        for script in scripts(root):
             shutil.copy(script, folder)
-        must(git(folder, "add", "--all"), "cannot add the scripts")
-        must(git(folder, *WHO, "commit", "--quiet", "--allow-empty", "-m", "now"), "cannot commit")
-        for script, patch in patches(root).items():
-            if (folder / script).exists():
-                continue  # a script in the root wins over its patch
-            text = renewed(folder, script, patch)
-            must(git(folder, "reset", "--quiet", "--hard"), "cannot go back")
-            if text is None:
-                conflicts.append(patch.stem)
-            elif text != patch.read_text(encoding="utf-8"):
-                new[patch] = text
-    if conflicts:
-        one = f"git apply --3way results/ideas/{conflicts[0]}.patch"
-        raise Failure(f"conflicts in {', '.join(conflicts)}: fix each by hand, as after {one}", 1)
+        commit(folder)
+        if options.name:
+            new, conflicts = patch_of_script(root, folder, options.name), {}
+        else:
+            new, conflicts = renew_all(root, folder)
+    changed = 0
     for patch, text in new.items():
-        write_whole(patch, text.encode())
-    print(f"{len(new)} patches written anew")
+        if not patch.exists() or text != patch.read_text(encoding="utf-8"):
+            write_whole(patch, text.encode())
+            changed += 1
+    print(f"{changed} patches written")
+    for patch, problem in conflicts.items():
+        print(f"{patch.name} stays as it is: {problem}")
+    if conflicts:
+        one = f"git apply --3way results/ideas/{next(iter(conflicts)).name}"
+        raise Failure(f"{len(conflicts)} patches do not merge: fix each by hand, as after {one}", 1)
 
 
 if __name__ == "__main__":
