@@ -1,4 +1,4 @@
-"""What the trained models do, as small tables that report.py draws and quotes: no training.
+"""What the trained models do, as small tables that report.py draws and uses: no training.
 
     python results/dissect.py
 
@@ -14,11 +14,11 @@ from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
-from harness.checkpoints import read_checkpoint, restore
-from harness.command import ROOT, Failure, Parser, count, run
-from harness.evidence import DISSECTED
-from harness.rows import write_csv
-from harness.scripts import find_steps, fingerprint, load_names
+from lib.checkpoints import read_checkpoint, restore
+from lib.command import ROOT, Failure, Parser, count, run
+from lib.measured import Measured
+from lib.steps import fingerprint, load_names, named
+from lib.tables import TABLES, write_table
 
 BEFORE_ROPE = "train-2-2head-4layer-mlp-ln"
 ROPE = "train-2-2head-4layer-mlp-ln-rope"
@@ -101,13 +101,13 @@ def error_over_names(changes, targets):
 
 def over_names(steps, seeds, data, results):
     """The rows of over-names.csv, one for every step of the chain and preset that has a base."""
-    targets = (data.test[:, 1:] != steps["train-2"].module.PAD).sum(dim=1).double()
+    targets = (data.test[:, 1:] != steps[0].module.PAD).sum(dim=1).double()
     losses, rows = {}, []
-    for step in [step for step in steps.values() if not step.patch]:
+    for step in steps:
         losses[step.key] = losses_of_names(step, seeds, data, results)
         if step.builds_on:
             error = error_over_names(losses[step.key] - losses[step.builds_on], targets)
-            rows.append([step.path.stem, step.preset, step.fingerprint, f"{error:.6f}"])
+            rows.append([step.script, step.preset, step.fingerprint, f"{error:.6f}"])
         print(step.key, flush=True)
     return rows
 
@@ -132,22 +132,20 @@ def main(argv=None, root=ROOT):
     )
     options = parser.parse_args(argv)
     torch.set_num_threads(1)  # as in the runs, so that the digits are theirs
-    steps = find_steps(root)
-    data = load_names(steps["train-2"].module)
-    tables = {file: [] for file in DISSECTED}
+    m = Measured(root)
+    data = load_names(named(m.steps, "train-2").module)
+    files = "by-position.csv", "attention.csv", "generated.csv", "over-names.csv"
+    tables = {file: [] for file in files}
     for key in dict.fromkeys([*BY_POSITION, ATTENTION, *GENERATED]):
-        step = steps[key]
+        step = named(m.steps, key)
         for seed in range(options.seeds):
-            made_by = [step.path.stem, step.preset, seed, step.fingerprint]
+            made_by = [step.script, step.preset, seed, step.fingerprint]
             for file, rows in dissect(step, seed, data, root / "results").items():
-                columns = DISSECTED[file]
-                tables[file] += [dict(zip(columns, [*made_by, *row], strict=True)) for row in rows]
+                tables[file] += [[*made_by, *row] for row in rows]
         print(key, flush=True)
-    columns = DISSECTED["over-names.csv"]
-    for row in over_names(steps, options.seeds, data, root / "results"):
-        tables["over-names.csv"].append(dict(zip(columns, row, strict=True)))
+    tables["over-names.csv"] = over_names(m.compared, options.seeds, data, root / "results")
     for file, rows in tables.items():
-        write_csv(root / "results" / file, DISSECTED[file], rows)
+        write_table(root, file, [dict(zip(TABLES[file], row, strict=True)) for row in rows])
 
 
 if __name__ == "__main__":

@@ -15,9 +15,11 @@ import types
 from pathlib import Path
 
 import torch
-from harness.command import ROOT, Failure, Parser, count, run
-from harness.evidence import TEXTS
-from harness.scripts import load
+from lib.command import ROOT, Failure, Parser, count, run
+from lib.steps import load
+from lib.tables import TABLES
+
+COLUMNS = list(TABLES["texts.csv"])
 
 
 def windows(tokens, length, pad):
@@ -90,6 +92,13 @@ def parse(argv, root):
     path = next((path for path in (Path(name), root / name) if path.is_file()), None)
     if path is None:
         raise Failure(f"there is no script {name}; the script comes first")
+    parts = [
+        x.read_text("utf-8").partition("# --- Data ---")[2] for x in (path, root / "train-2.py")
+    ]
+    if len({part.partition("# --- Model ---")[0] for part in parts}) > 1:
+        raise Failure(
+            f"{path.name} has a Data section of its own, which is for names, not for a text"
+        )
     return own, rest, load(path.resolve())
 
 
@@ -109,7 +118,7 @@ def record(module, table, own, data, state, losses):
         "finished": state["finished"],
         "settings": json.dumps(trained["settings"]),
     }
-    module.append_row(table, {column: row[column] for column in TEXTS})
+    module.append_row(table, {column: row[column] for column in COLUMNS})
 
 
 def main(argv=None, root=ROOT):
@@ -142,7 +151,7 @@ def main(argv=None, root=ROOT):
     if options.resume and checkpoint.exists():
         module.load_checkpoint(checkpoint, state, model, optimizer)
     if not options.no_record:
-        module.check_table(table, list(TEXTS))
+        module.check_table(table, COLUMNS)
         checkpoint.parent.mkdir(exist_ok=True)
         if state["step"] < config.steps:
             module.save_checkpoint(checkpoint, state, model, optimizer).unlink()
