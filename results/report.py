@@ -9,6 +9,7 @@ from lib.command import ROOT, Failure, Parser, run, write_whole
 from lib.figures import draw, stale
 from lib.measured import Measured
 from lib.pages import differences, pages, rebuild
+from lib.steps import note
 
 
 def note_lacking(m):
@@ -22,8 +23,6 @@ def note_lacking(m):
     not_run = sum(bool(x.patch and not x.preset and not m.runs(x)) for x in m.steps.values())
     if not_run:
         print(f"note: {not_run} ideas have no runs yet: python results/reproduce.py --seeds 5")
-    for script, original in m.copies.items():
-        print(f"note: {script} is left out: it has the label and BUILDS_ON of {original}")
 
 
 def print_others(rows):
@@ -56,6 +55,8 @@ def main(argv=None, root=ROOT):
     only.add_argument("--all", action="store_true", help="print the rows that do not count")
     options = parser.parse_args(argv)
     m = Measured(root)
+    for script, original in m.copies.items():
+        note(f"{script} is left out: it has the label and BUILDS_ON of {original}")
     if options.all:
         return print_others(m.others())
     rebuilt = {page: rebuild(page, m) for page in pages(root)}
