@@ -37,6 +37,8 @@ def main(argv=None, root=ROOT):
     options = parser.parse_args(argv)
     condition, m = Condition(*flags), Measured(root)
     a, b = names = plain(options.step), plain(options.base)
+    for name in names:
+        m.check(name)
     both = {loss: [m.values(name, loss, condition) for name in names] for loss in ("train", "test")}
     change = {loss: changes(*values) for loss, values in both.items()}
     found = {loss: interval(values) for loss, values in change.items()}

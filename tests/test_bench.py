@@ -11,9 +11,8 @@ from tools import BASE, CHAIN, HEADS, LAST, edit, miniature
 sys.path.insert(0, str(ROOT / "results"))
 
 import bench
-from harness.command import Failure
-from harness.evidence import SPEED
-from harness.rows import read_csv
+from lib.command import Failure
+from lib.tables import read_table
 
 
 @pytest.fixture
@@ -37,16 +36,16 @@ def test_the_figures_are_kept_a_row_a_step(project, capsys):
         after = tree(project.root)
         assert {path for path in after if after[path] != before.get(path)} == {"results/speed.csv"}
     said = capsys.readouterr().out.splitlines()[-1].split()
-    rows = read_csv(project.results / "speed.csv", SPEED)
+    rows = read_table(project.root, "speed.csv")
     base, row = rows
     assert [row["script"] for row in rows] == [BASE, HEADS]
     assert row["ms_per_step"] == pytest.approx(float(said[1]), abs=0.006)
     assert row["ratio"] == pytest.approx(float(said[2]), abs=0.006)
     assert base["ratio"] is None
-    assert project.cells("losses", "2 heads")["cost of a training step"] == f"{row['ratio']:.2f}"
-    assert project.cells("losses", "baseline")["cost of a training step"] == "–"
+    assert project.cells("losses", "2 heads")["relative step time"] == f"{row['ratio']:.2f}"
+    assert project.cells("losses", "baseline")["relative step time"] == "–"
     edit(project.path(HEADS), "steps: int = option(4,", "steps: int = option(5,")
-    assert project.cells("losses", "2 heads")["cost of a training step"] == "–"
+    assert project.cells("losses", "2 heads")["relative step time"] == "–"
 
 
 def test_medians_of_turns_that_alternate(monkeypatch):

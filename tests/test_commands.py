@@ -9,13 +9,13 @@ from common import ROOT, one_error
 
 sys.path.insert(0, str(ROOT / "results"))
 
-from harness import command
-from harness.command import Failure
-from harness.rows import RESULTS
-from harness.scripts import load
+from lib import command
+from lib.command import Failure
+from lib.steps import load
+from lib.tables import RESULTS
 
 COMMANDS = sorted(path.stem for path in (ROOT / "results").glob("*.py"))
-FILES = sorted([*(ROOT / "results").glob("*.py"), *(ROOT / "results" / "harness").glob("*.py")])
+FILES = sorted([*(ROOT / "results").glob("*.py"), *(ROOT / "results" / "lib").glob("*.py")])
 
 
 def run(name, *argv, monkeypatch):

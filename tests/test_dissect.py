@@ -7,15 +7,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from common import ROOT, tree
-from tools import CHAIN, LAST, LN, ROPE, edit, miniature
+from tools import BASE, CHAIN, LAST, LN, ROPE, edit, miniature
 
 sys.path.insert(0, str(ROOT / "results"))
 
 import dissect
-from harness import canvas, pictures
-from harness.checkpoints import restore
-from harness.command import Failure
-from harness.evidence import gather
+from lib.checkpoints import restore
+from lib.command import Failure
+from lib.figures import data_of
 
 FINAL, BEST = f"{LAST}@final", f"{LAST}@best"
 NUM = 40
@@ -143,14 +142,13 @@ def changed(trained, tmp_path):
     return project
 
 
-def test_report_draws_what_was_found_of_the_present_state(trained, changed, monkeypatch):
-    monkeypatch.setitem(canvas.STYLE, "savefig.dpi", 20)
+def test_report_draws_what_was_found_of_the_present_state(trained, changed):
     for file in "by-position.csv", "attention.csv":
         (changed.results / file).write_bytes((trained.results / file).read_bytes())
-    assert [*pictures.dissections(gather(changed.root))] == ["by-position.png", "attention.png"]
+    assert {"by-position.png", "attention.png"} <= data_of(changed.measured()).keys()
     for name in LN, LAST:
         edit(changed.path(name), "n_layer: int = option(4", "n_layer: int = option(3")
-    assert pictures.dissections(gather(changed.root)) == {}
+    assert not {"by-position.png", "attention.png"} & data_of(changed.measured()).keys()
 
 
 @pytest.mark.parametrize(
@@ -168,6 +166,12 @@ def test_a_checkpoint_of_an_earlier_state_is_refused(changed, old, new):
         dissect.main(["--seeds", "1"], changed.root)
     assert f"{LN}.py --seed 0" in str(failure.value)
     assert tree(changed.root) == before, "nothing is half-written"
+
+
+def test_without_the_last_step_one_line_says_so(tmp_path):
+    project = miniature(tmp_path / "project", [BASE])
+    with pytest.raises(Failure, match="'train-2' is no script"):
+        dissect.main([], project.root)
 
 
 def test_an_unfinished_run_is_refused(trained, tmp_path):

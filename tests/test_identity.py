@@ -13,7 +13,7 @@ from common import BANNERS, CHAIN, ROOT, SCRIPTS, bare, load, sections, violatio
 
 sys.path.insert(0, str(ROOT / "results"))
 
-from harness.ideas import applied
+from lib.steps import applied
 
 
 def base_of(module):

@@ -10,8 +10,7 @@ from tools import miniature
 sys.path.insert(0, str(ROOT / "results"))
 
 import ngram
-from harness.evidence import NGRAM
-from harness.rows import read_csv
+from lib.tables import read_table
 from ngram import END, Bigram, KneserNey
 
 NAMES = ["anna", "ann", "hanna", "bea", "anna", "b"]
@@ -75,7 +74,7 @@ def test_the_table_has_the_exact_losses_and_the_page_shows_them(project):
     ngram.main([], project.root)
     module = project.steps["train-2"].module
     data = module.load_data(None, module.Config(), "cpu")
-    bigram, _ = read_csv(project.results / "ngram.csv", NGRAM)
+    bigram, _ = read_table(project.root, "ngram.csv")
     model = Bigram(data.train_items, data.chars)
     found = [ngram.losses(model, [name])[0] for name in data.test_items]
     letters = [loss for losses in found for loss in losses]
@@ -83,7 +82,9 @@ def test_the_table_has_the_exact_losses_and_the_page_shows_them(project):
     assert len(letters) == sum(len(name) + 1 for name in data.test_items)
     assert bigram["test"] == pytest.approx(sum(letters) / len(letters), abs=1e-6)
     assert bigram["test_from_2nd"] == pytest.approx(sum(later) / len(later), abs=1e-6)
-    assert f"| *counting, context 1* | – | {bigram['train']:.4f} |" in project.block("comparison")
+    assert f"| bigram (add-one) | – | – | – | – | {bigram['train']:.4f} |" in project.block(
+        "comparison"
+    )
 
 
 def test_the_choice_does_not_see_the_test_split(project, monkeypatch):

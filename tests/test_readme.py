@@ -12,10 +12,9 @@ from common import CHAIN, ROOT, sections
 
 sys.path.insert(0, str(ROOT / "results"))
 
-from harness.blocks import BLOCKS
-from harness.command import run
-from harness.ideas import applied, patches
-from harness.scripts import load
+from lib.command import run
+from lib.pages import BLOCKS
+from lib.steps import applied, load, patches
 
 PAGES = [ROOT / "README.md", ROOT / "results" / "README.md"]
 README = PAGES[0].read_text("utf-8")

@@ -1,6 +1,7 @@
 """results/reproduce.py: what is lacking, and that no failure or interruption loses a run."""
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -9,14 +10,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from common import COLUMNS, ROOT, tree
-from tools import BASE, write_stub
+from common import ROOT, tree
+from tools import BASE, COLUMNS, write_stub
 
 sys.path.insert(0, str(ROOT / "results"))
 
 import reproduce
-from harness.command import Failure
-from harness.scripts import find_steps
+from lib.command import Failure
+from lib.steps import find_steps
+from lib.tables import Condition
 
 
 @pytest.fixture
@@ -126,7 +128,7 @@ def test_what_follows_two_dashes_goes_to_the_scripts(root, call, plan):
     assert plan(*flags) == [name]
 
 
-@pytest.mark.parametrize("flag", ["--device=cpu", "--data", "--seed", "--preset", "--resume"])
+@pytest.mark.parametrize("flag", ["--results-dir=x", "--seed", "--preset", "--resume"])
 def test_what_every_run_gets_is_not_for_the_scripts(call, flag):
     with pytest.raises(Failure, match="is not for the scripts"):
         call("--", flag)
@@ -135,7 +137,7 @@ def test_what_every_run_gets_is_not_for_the_scripts(call, flag):
 def test_only_a_checkpoint_of_the_run_is_gone_on_from(root, tmp_path):
     """One of another source or other settings stays out of the way: the run starts anew."""
     step = find_steps(root)["train-2@big"]
-    run = reproduce.Run(step, 3, ["--steps", "7"])
+    run = reproduce.Run(step, 3, Condition("--steps", "7"))
     path = tmp_path / "checkpoints" / "train-2@big-steps=7-seed3.pt"
     path.parent.mkdir()
 
@@ -189,26 +191,56 @@ def test_without_names_txt_nothing_is_run(tmp_path):
     assert not (root / "results").exists()
 
 
-def test_half_written_files_of_killed_runs_are_removed(root, call):
-    old = root / "results" / "checkpoints" / "a.pt.123.tmp"
-    fresh = root / "results" / "logs" / "a.csv.123.tmp"
-    for path in old, fresh:
-        path.parent.mkdir()
-        path.touch()
-    os.utime(old, (1, 1))
-    call()
-    assert not old.exists()
-    assert fresh.exists()
+def test_a_condition_may_be_a_list_of_names_of_ones_own(root, call, tmp_path):
+    towns = tmp_path / "towns.txt"
+    towns.write_text("ulm\n")
+    call("train-2", "--", "--data", str(towns))
+    assert calls(root)[0].endswith(f"--data {towns} --results-dir {root / 'results'}")
+
+
+def test_a_list_of_commands_runs_anywhere_and_its_tables_are_joined(root, call, plan, tmp_path):
+    """Ideas included: the scripts that they need stay there."""
+    words = "--seeds", "2", "--list", "--each-dir", "--list-dir", str(tmp_path / "scripts")
+    commands = call("train-2@big", *words)
+    assert len(commands) == 2 and not calls(root)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for line in commands:
+        name = shlex.split(line)[-2]
+        Path(name).mkdir(parents=True)
+        (Path(name) / "results.csv").write_text(",".join(COLUMNS) + "\n")
+        subprocess.run(line, shell=True, cwd=elsewhere, check=True)
+    assert len(plan("train-2@big", "--seeds", "2")) == 2
+    join = "awk 'FNR > 1' results/each/*/results.csv >> results/results.csv"
+    subprocess.run(join, shell=True, cwd=root, check=True)
+    assert plan("train-2@big", "--seeds", "2") == []
+
+
+def test_a_signal_while_a_run_starts_ends_that_run_too(root, call, monkeypatch):
+    write_stub(root, "train-2.py", "time.sleep(600)")
+    started, start = [], subprocess.Popen
+
+    def interrupted(*words, **options):
+        process = start(*words, **options)
+        os.kill(os.getpid(), signal.SIGINT)  # before anybody has taken note of the run
+        started.append(process)
+        return process
+
+    monkeypatch.setattr(reproduce.subprocess, "Popen", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        call("--jobs", "2")
+    assert [process.poll() is None for process in started] == [False]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="a named pipe, and SIGINT to one process")
-def test_ctrl_c_ends_the_runs_too(root):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_runs_too(root, number):
     """Only reproduce.py gets the signal; its child tells its number, then sleeps for long."""
     tell = 'pipe = open(HERE / "pipe", "w"); print(os.getpid(), file=pipe, flush=True)'
     write_stub(root, "train-2.py", f"{tell}; time.sleep(600)")
     os.mkfifo(root / "pipe")
     shutil.copy(ROOT / "results" / "reproduce.py", root / "results")
-    shutil.copytree(ROOT / "results" / "harness", root / "results" / "harness")
+    shutil.copytree(ROOT / "results" / "lib", root / "results" / "lib")
     words = [sys.executable, str(root / "results" / "reproduce.py"), "--seeds", "2"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     process = subprocess.Popen(words, **pipes)
@@ -216,7 +248,7 @@ def test_ctrl_c_ends_the_runs_too(root):
     assert process.stdout.readline().startswith("started")
     with open(root / "pipe") as pipe:
         child = int(pipe.readline())
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         try:
             assert process.communicate(timeout=60)[1].startswith("error: stopped")
             assert process.returncode == 130

@@ -14,8 +14,8 @@ sys.path.insert(0, str(ROOT / "results"))
 
 import sample
 import stream
-from harness.command import Failure
-from harness.scripts import load
+from lib.command import Failure
+from lib.steps import load
 
 SEED = 3
 RUN = f"train-2-baseline-seed{SEED}"
@@ -157,7 +157,7 @@ def test_a_script_that_has_changed_since_is_told(trained, call, tmp_path, old, n
 
 def test_a_script_that_trains_otherwise_is_noted(trained, call, tmp_path):
     project = miniature(tmp_path / "project", [BASE])
-    edit(project.path(BASE), "fused=True", "fused=False")
+    edit(project.path(BASE), "weight_decay, fused=True", "weight_decay, fused=False")
     note = f"note: {BASE}.py has changed"
     assert note in call("--results-dir", trained.results, root=project.root)[1]
     assert "note" not in call()[1]

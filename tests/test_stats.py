@@ -1,15 +1,19 @@
-"""The statistics: Student's intervals, and effects paired by seed."""
+"""The statistics: intervals, paired changes, and how sure they are."""
 
 import math
 import sys
-import types
 
 import pytest
 from common import ROOT
 
 sys.path.insert(0, str(ROOT / "results"))
 
-from harness.stats import effect, holm, in_words, interval, p_value, t_quantile
+from lib.markdown import change, plus_minus
+from lib.stats import changes, combine, holm, interval, p_value, pairs_needed, t_quantile
+
+
+def by_seed(*values):
+    return dict(enumerate(values))
 
 
 @pytest.mark.parametrize("df, t", [(1, 12.70620), (2, 4.30265), (4, 2.77645), (9, 2.26216)])
@@ -18,38 +22,30 @@ def test_the_quantiles_are_those_of_the_tables(df, t):
 
 
 def test_an_interval_is_the_mean_and_t_standard_errors():
-    found = interval([1.0, 2.0, 6.0])
+    found = interval(by_seed(1.0, 2.0, 6.0))
     half = 4.30265 * math.sqrt(7) / math.sqrt(3)  # the variance is (4 + 1 + 9) / 2
-    assert (found.mean, found.seeds) == (3.0, 3)
+    assert (found.mean, found.n) == (3.0, 3)
     assert found.low == pytest.approx(3 - half, abs=1e-4)
     assert found.high == pytest.approx(3 + half, abs=1e-4)
+    assert not found.significant
+    assert change(found) == f"+3.0000 ± {half:.4f} n.s."
 
 
-def test_one_value_has_no_interval():
-    found = interval([1.5])
-    assert found.mean == 1.5
-    assert math.isnan(found.half)
-    assert not found.may_be_zero
-    assert in_words(found) == "+1.5000 (one seed)"
+def test_one_value_has_no_interval_and_a_number_no_doubt():
+    found = interval({7: 1.5})
+    assert math.isnan(found.half) and not found.significant
+    assert plus_minus(found) == "+1.500 (one seed)"
+    assert plus_minus(interval(1.5)) == "+1.500"
+    assert interval({}) is None and plus_minus(None) == "(not recorded)"
 
 
-def of(*losses, seeds=None):
-    """A step with these test losses."""
-    seeds = seeds or range(len(losses))
-    pairs = zip(seeds, losses, strict=True)
-    return types.SimpleNamespace(rows={seed: {"test": loss} for seed, loss in pairs})
-
-
-def test_an_effect_is_paired_by_seed():
-    """The seeds differ by 10, the pairs by 1: the interval has no width."""
-    found = effect(of(12.0, 22.0), of(11.0, 21.0))
-    assert (found.mean, found.half, found.seeds) == (1.0, 0.0, 2)
-
-
-def test_only_common_seeds_have_a_part_in_an_effect():
-    found = effect(of(5.0, 7.0, 99.0, seeds=[0, 1, 2]), of(3.0, 4.0, 50.0, seeds=[1, 0, 7]))
-    assert (found.mean, found.seeds) == (2.5, 2)  # 5 - 4 and 7 - 3
-    assert effect(of(5.0), of(4.0, seeds=[1])) is None
+def test_a_change_is_paired():
+    """The seeds differ by 10, the pairs by 1: the interval has no width. Others have no part."""
+    found = interval(changes({0: 12.0, 1: 22.0, 2: 99.0}, {1: 21.0, 0: 11.0, 7: 50.0}))
+    assert (found.mean, found.half, found.n) == (1.0, 0.0, 2)
+    assert changes({0: 2.5, 1: 3.0}, 2.0) == {0: 0.5, 1: 1.0}
+    assert changes(2.5, 2.0) == 0.5
+    assert combine(lambda *x: sum(x), {0: 1.0, 1: 2.0}, {1: 3.0}) == {1: 5.0}
 
 
 @pytest.mark.parametrize(
@@ -67,5 +63,13 @@ def test_p_values_of_students_table(t, df, p):
 
 
 def test_the_p_value_of_an_interval_that_just_touches_zero():
-    found = interval([1.0, 2.0, 4.0])
-    assert interval([x + found.half - found.mean for x in (1.0, 2.0, 4.0)]).p == pytest.approx(0.05)
+    found = interval(by_seed(1.0, 2.0, 4.0))
+    shifted = interval(by_seed(*(x + found.half - found.mean for x in (1.0, 2.0, 4.0))))
+    assert shifted.p == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize("effect, n", [(1, 10), (0.5, 34)])
+def test_the_pairs_that_show_a_change_in_four_of_five_trials(effect, n):
+    """As in tables of the power of the paired t-test, for an effect in standard deviations."""
+    found = interval({i: (-1) ** i * math.sqrt(9 / 10) for i in range(10)})  # with deviation 1
+    assert abs(pairs_needed(found, effect) - n) <= 1

@@ -12,14 +12,14 @@ import sys
 import pytest
 import torch
 from common import ROOT, same
-from tools import CHAIN, LAST, Project, write_table
+from tools import CHAIN, LAST, Project, edit, write_table
 
 sys.path.insert(0, str(ROOT / "results"))
 
 import stream
-from harness.command import Failure
-from harness.evidence import TEXTS
-from harness.scripts import load
+from lib.command import Failure
+from lib.steps import load
+from lib.tables import TABLES
 
 TEXT = "Das ist ein Text,\nder nicht endet – oder doch? " * 12
 HELD_OUT = TEXT[len(TEXT) - len(TEXT) // 10 :]
@@ -53,7 +53,7 @@ def read(folder):
     """The rows of texts.csv, whose columns are as they should be."""
     with open(folder / "texts.csv", newline="") as file:
         header, *rows = csv.reader(file, strict=True)
-    assert header == [*TEXTS]
+    assert header == [*TABLES["texts.csv"]]
     return [dict(zip(header, row, strict=True)) for row in rows]
 
 
@@ -237,6 +237,16 @@ def test_wrong_use_is_told(call, tmp_path, argv, told):
         call(*argv)
     assert failure.value.status == 2
     assert not (tmp_path / "results").exists()
+
+
+def test_a_script_whose_data_are_no_names_is_told(tmp_path, text):
+    """An idea that makes one stream of the names would look for rows that are not there."""
+    project = Project(tmp_path / "project", CHAIN)
+    other = project.path("train-2-stream")
+    shutil.copy(project.path(LAST), other)
+    edit(other, "max(map(len, items), default=0)", "max(map(len, items), default=1)")
+    with pytest.raises(Failure, match="Data section of its own"):
+        stream.main(["train-2-stream", "--text", str(text), "--no-record"], project.root)
 
 
 def test_the_run_is_recorded_before_the_sample_is_drawn(call, tmp_path, monkeypatch):

@@ -10,14 +10,17 @@ import shutil
 import sys
 from dataclasses import asdict
 
-from common import CHAIN, COLUMNS, ROOT
+from common import CHAIN, ROOT
 
 sys.path.insert(0, str(ROOT / "results"))
 
-from harness.blocks import BLOCKS
-from harness.evidence import SPEED, gather
-from harness.scripts import find_steps
+import renew
+from lib.measured import Measured
+from lib.pages import BLOCKS
+from lib.steps import find_steps
+from lib.tables import RESULTS, TABLES, read_csv
 
+COLUMNS = [*RESULTS]
 BASE, WIDE, HEADS, LAYERS, MLP, LN, ROPE, LAST = (name.removesuffix(".py") for name in CHAIN)
 
 
@@ -99,6 +102,7 @@ if __name__ == "__main__":
 def write_stub(root, name, behaviour="pass", **defaults):
     """A script that writes its row without training; `behaviour` is a line of its main()."""
     text = STUB.replace("COLUMNS", repr(COLUMNS)).replace("pass  # BEHAVIOUR", behaviour)
+    text = text.replace('"""stub:', f'"""{name.removesuffix(".py")}:')
     text = text.replace("Path(__file__).parent", f"Path({str(root)!r})")
     for option, value in defaults.items():
         text = re.sub(rf"\b{option}: int = \d+", f"{option}: int = {value}", text)
@@ -144,7 +148,7 @@ class Project:
         own = asdict(step.config) | {"seed": seed} | (settings or {})
         self.made += 1
         row = dict.fromkeys(COLUMNS, 1)
-        row |= {"script": step.path.stem, "preset": step.preset, "overrides": ""}
+        row |= {"script": step.script, "preset": step.preset, "overrides": ""}
         row |= {"data_hash": step.module.NAMES_SHA256[:12], "seed": seed, "params": 12345}
         row |= {"train": test - 0.1, "test": test, "device": "cpu (Some Chip)", "torch": "2.0"}
         row |= {"test_from_2nd": test - 0.2, "test_unseen": test + 0.05, "samples": '["ann"]'}
@@ -169,19 +173,42 @@ class Project:
         rows = []
         for key, value in milliseconds.items():
             step = self.steps[key]
-            rows.append([step.path.stem, step.preset, step.fingerprint, value, 1.5, 1, "Chip", "2"])
-        rows = [dict(zip(SPEED, row, strict=True)) for row in rows]
+            rows.append([step.script, step.preset, step.fingerprint, value, 1.5, 1, "Chip", "2"])
+        rows = [dict(zip(TABLES["speed.csv"], row, strict=True)) for row in rows]
         write_table(self.results / "speed.csv", rows)
 
-    def block(self, name):
-        """A block of the first page, as the tables give it."""
-        return BLOCKS[name](gather(self.root), self.root)
+    def measured(self):
+        return Measured(self.root)
 
-    def cells(self, block, label):
+    def results_rows(self):
+        """The rows of results.csv, as the commands read them."""
+        return read_csv(self.table, RESULTS)
+
+    def block(self, name, *words):
+        """A block of the first page, as the tables give it."""
+        return BLOCKS[name](self.measured(), self.root, *words)
+
+    def cells(self, block, label, *words):
         """The row of a step in a block, {column: text}."""
-        lines = [line.strip("| ").split(" | ") for line in self.block(block).splitlines()]
+        lines = [line.strip("| ").split(" | ") for line in self.block(block, *words).splitlines()]
         (row,) = [line for line in lines if line[0].startswith(f"[{label}]")]
         return dict(zip(lines[0], row, strict=True))
+
+
+def add_idea(project, name, layers=3, group="depth", of=LAST):
+    """The name of an idea, whose patch is made in the project as the README says."""
+    script = f"train-2-{name}"
+    text = project.path(of).read_text("utf-8")
+    label = text.removeprefix('"""').partition(":")[0]
+    text = text.replace(f'"""{label}: ', f'"""{name}: ', 1)
+    text = re.sub("^BUILDS_ON = .*$", f'BUILDS_ON = "{of}"', text, flags=re.M)
+    text = re.sub(r"n_layer: int = option\(\d", f"n_layer: int = option({layers}", text)
+    project.path(script).write_text(text, "utf-8")
+    renew.main([script], project.root)
+    edit(project.results / "ideas" / f"{name}.patch", "own steps", group)
+    project.path(script).unlink()
+    project.look_again()
+    return script
 
 
 def miniature(root, scripts=tuple(CHAIN)):

@@ -74,13 +74,12 @@ class Measured:
         groups = {step.group for step in self.steps.values() if step.patch}
         return sorted(groups - {CONTROLS, REPLICATIONS})
 
-    def find(self, name):
-        """The step of a name; None for an idea whose patch cannot be applied just now."""
+    def check(self, name):
+        """Raise Failure for an unknown name. That of an idea may have no step just now."""
         script = name.partition("@")[0]
         patch = self.root / "results" / "ideas" / f"{script.removeprefix('train-2-')}.patch"
-        if name not in self.steps and not patch.exists():
+        if name not in self.steps | self.ngrams and not patch.exists():
             raise Failure(f"there is no step, idea or n-gram model {name}")
-        return self.steps.get(name)
 
     def label(self, name):
         return self.steps[name].label if name in self.steps else name
@@ -107,7 +106,7 @@ class Measured:
             return changes(*(self.values(name, part, condition) for part in (first, second)))
         if name in self.ngrams:
             return self.ngrams[name][loss]
-        step = self.find(name)
+        step = self.steps.get(name)
         rows = self.runs(step, condition) if step else {}
         values = {pair: row[loss] for pair, row in rows.items() if row[loss] is not None}
         if condition.by_split:
@@ -123,7 +122,7 @@ class Measured:
 
     def effect(self, name, base=None, loss="test", condition=CANONICAL):
         """The interval of the paired change from the base, or from what the step builds on."""
-        base = base or (self.find(name) and self.find(name).builds_on)
+        base = base or (self.steps[name].builds_on if name in self.steps else None)
         if base is None:
             return None
         return interval(changes(*(self.values(x, loss, condition) for x in (name, base))))
@@ -208,7 +207,7 @@ class Measured:
         """The change that parts make, added up, and what the whole makes beyond that."""
 
         def change(key):
-            step = self.find(key + suffix)
+            step = self.steps.get(key + suffix)
             values = [self.values(x) for x in (step.key, step.builds_on)] if step else [{}, {}]
             return changes(*values)
 

@@ -396,8 +396,9 @@ def count(m, what):
     """A plain number, and its text."""
     name, *steps = what.split(":")
     if name in SHARES and len(steps) == (2 if name == "time" else 1):
-        lost = [step for step in steps if m.find(step) is None]
-        value = None if lost else SHARES[name](m, *steps)
+        for step in steps:
+            m.check(step)
+        value = SHARES[name](m, *steps)
         return value, "" if value is None else f"{value:.{int(name == 'probability')}%}"
     if what not in COUNTS:
         raise Failure(f"no count {what!r}; there are {', '.join([*COUNTS, *SHARES])}")
@@ -433,10 +434,13 @@ def fill(m, marker):
         found = None if value is None else interval(float(value))
     elif kind == "mean":
         name, loss = words[0], words[1] or "test"
+        m.check(name)
         found = m.mean(name, loss)
         text = plus_minus(found, signed if "-" in loss else number)
     else:
         a, b, loss = words
+        m.check(a)
+        m.check(b)
         found = interval(changes(*(m.values(x, loss or "test") for x in (a, b))))
         text = plus_minus(found)
     if found is None:
