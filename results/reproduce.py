@@ -1,8 +1,7 @@
 """Run what results.csv lacks: every script, preset and idea, for every seed asked for.
 
 Seeds 0 to 4, two runs at a time:  python results/reproduce.py --seeds 5 --jobs 2
-A script with its presets:         python results/reproduce.py train-2
-One preset of it:                  python results/reproduce.py train-2@final
+A script, a preset:                python results/reproduce.py train-2 train-2@final
 One idea, or a group of them:      python results/reproduce.py train-2-swiglu positions
 The same with a preset:            python results/reproduce.py positions@64x4
 With flags for the scripts:        python results/reproduce.py train-2 -- --n-layer 2 --validate
@@ -10,9 +9,9 @@ As commands for other machines:    python results/reproduce.py --seeds 5 --list 
 
 A run is done when the table has its row for the script's present source and settings. One process
 per run, one thread each, on the CPU unless the flags say otherwise. A run that was interrupted goes
-on from its checkpoint; one that fails is reported at the end and stops no other. Presets of ideas
-are only run when they are named. With flags after -- a script's name is not for its presets, and
-without names all steps of the chain are run.
+on from its checkpoint; one that fails is reported at the end and stops no other. Presets that ideas
+and your own scripts share with what they build on are only run when they are named. With flags, but
+without names, the scripts are run, without presets and ideas.
 """
 
 import shlex
@@ -26,7 +25,7 @@ from pathlib import Path
 
 from lib.checkpoints import read_checkpoint
 from lib.command import ROOT, Failure, Parser, count, run, split_flags
-from lib.steps import Step, applied, chosen, find_steps, fingerprint, load_names, plain
+from lib.steps import Step, applied, chosen, find_steps, fingerprint, load_names
 from lib.tables import Condition, copies, read_results, runs
 
 OWN = "--preset --seed --results-dir --no-record --resume".split()
@@ -77,10 +76,9 @@ def wanted(steps, names, flags, rows):
     found = chosen(steps, names)
     if not names:
         left_out = copies(rows, steps)
-        found = [x for x in found if x.script not in left_out and not (flags and x.patch)]
-    if flags:  # a script's name is not for its presets here
-        presets = {plain(name) for name in names if "@" in name}
-        found = [step for step in found if not step.preset or step.names & presets]
+        found = [
+            x for x in found if x.script not in left_out and not (flags and (x.patch or x.preset))
+        ]
     return found
 
 

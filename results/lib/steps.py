@@ -186,14 +186,8 @@ class Step:
 
     @property
     def names(self):
-        """What calls it on a command line: itself, its script, its group.
-
-        A script's name is for its presets too, but that of an idea is not: these are called
-        train-2-swiglu@64x4 or architecture@64x4.
-        """
-        if not self.patch:
-            return {self.key, self.script}
-        return {self.key, self.key.replace(self.script, self.group)}
+        """What calls it on a command line: its key, or that with the group of an idea for it."""
+        return {self.key, self.key.replace(self.script, self.group or self.script)}
 
     @property
     def words(self):
@@ -300,11 +294,15 @@ def named(steps, name):
 
 
 def chosen(steps, names):
-    """The steps that the names call; without names all but the presets of ideas."""
+    """The steps that the names call; without names all but presets that only ideas or copies have.
+
+    Those are named: train-2-swiglu@64x4, architecture@64x4.
+    """
     names = [plain(name) for name in names]
     for name in names:
         if not any(name in step.names for step in steps.values()):
             raise Failure(f"{name!r} is no script, preset, idea or group of ideas here")
     if names:
         return [step for step in steps.values() if step.names & set(names)]
-    return [step for step in steps.values() if not (step.patch and step.preset)]
+    found = [step for step in steps.values() if not (step.patch and step.preset)]
+    return [x for x in found if not x.preset or not x.builds_on.endswith(f"@{x.preset}")]
