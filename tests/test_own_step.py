@@ -1,96 +1,78 @@
-"""README.md, "Add a step": its commands and its diff, walked through as an experimenter does."""
+"""The way of an experimenter: copy a script, change it, run, compare, share it as a patch."""
 
 import re
-import shlex
 import sys
 
-from common import CHAIN, ROOT, read_table, violation
-from tools import LAST, edit, miniature, signed
+import pytest
+from common import ROOT
+from tools import BASE, CHAIN, LAST, edit, miniature
 
 sys.path.insert(0, str(ROOT / "results"))
 
+import compare
+import renew
 import report
 import reproduce
-from harness import pictures
-from harness.scripts import load
+from lib.command import Failure
+from lib.steps import applied, load
 
-SECTION = (ROOT / "README.md").read_text("utf-8").split("\n## Add a step\n")[1].split("\n## ")[0]
 OWN = "train-2-narrow-mlp"
 
 
-def code(kind):
-    """The code blocks of the section of one kind, a language or none."""
-    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", SECTION, flags=re.M | re.S)
-    return [body for language, body in blocks if language == kind]
-
-
-def hunks():
-    """(what to replace, by what) of every change in the README's diff."""
-    (diff,) = code("diff")
-    for hunk in diff.split("@@\n"):
-        lines = hunk.splitlines(keepends=True)
-        yield tuple("".join(x[1:] for x in lines if x.startswith(sign)) for sign in "-+")
-
-
-def add_step(root):
-    """The script that the README makes, in a project."""
-    copy, run = [shlex.split(line) for line in "".join(code("")).strip().splitlines()]
-    assert copy == ["cp", f"{LAST}.py", f"{OWN}.py"]
-    path = root / copy[2]
-    text = (root / copy[1]).read_text("utf-8")
-    for old, new in hunks():
-        assert text.count(old) == 1, f"the diff does not apply: {old}"
-        text = text.replace(old, new)
-    assert "PRESETS = {}" in SECTION
-    text, count = re.subn(r"^PRESETS = \{.*?^\}$", "PRESETS = {}", text, flags=re.M | re.S)
-    assert count == 1
-    path.write_text(text, "utf-8")
-    return path, run
-
-
-def test_the_walk_through_the_readme(tmp_path, monkeypatch):
-    monkeypatch.setattr(pictures, "draw", lambda evidence: {})
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """The script that the README makes, in a project; no figures."""
+    monkeypatch.setattr(report, "draw", lambda m: {})
+    monkeypatch.setattr(report, "stale", lambda m: [])
     project = miniature(tmp_path / "project", [*CHAIN])
-    path, run = add_step(project.root)
-    page = project.root / "README.md"
-    page.write_text("<!-- comparison --><!-- end -->\n\n<!-- chain --><!-- end -->\n")
+    text = project.path(LAST).read_text("utf-8")
+    text = re.sub("^.*", '"""narrow MLP: half the width.', text, count=1)
+    text = re.sub("^BUILDS_ON = .*", f'BUILDS_ON = "{LAST}"', text, flags=re.M)
+    text = text.replace("4 * config.n_embd", "2 * config.n_embd")
+    project.path(OWN).write_text(text, "utf-8")
+    return project
 
-    assert run[1:] == ["results/reproduce.py", "--seeds", "5", "--jobs", "2", OWN]
-    reproduce.main(["--seeds", "1", *run[4:]], project.root)
-    for script, seed in (LAST, "0"), (LAST, "1"), (OWN, "1"):
-        load(project.path(script)).main(["--device", "cpu", "--seed", seed])
-    assert "`report.py`" in SECTION
+
+def test_the_way_from_a_copy_to_a_patch(project, capsys):
+    """The copy brings no presets along; a run by hand counts as one of reproduce.py."""
+    load(project.path(LAST)).main(["--device", "cpu", "--seed", "1"])
+    reproduce.main(["--seeds", "2", f"{OWN}.py", LAST], project.root)
+    assert len(project.results_rows()) == 4
+    capsys.readouterr()
+    compare.main([OWN, f"{LAST}.py"], project.root)
+    said = capsys.readouterr().out
+    losses = {(row["script"], row["seed"]): row["test"] for row in project.results_rows()}
+    first, second = (losses[OWN, seed] - losses[LAST, seed] for seed in (0, 1))
+    half = 12.7062 * abs(first - second) / 2  # Student's t at df 1
+    words = f"{(first + second) / 2:+.4f} ± {half:.4f}".replace("-", "−")
+    assert f"change in test:  {words}" in said
+    assert f"{first:+.4f}".replace("-", "−") in said
+    assert "p = " in said and "four of five trials" in said
+
+    project.page.write_text("<!-- comparison -->\n<!-- end -->\n\n<!-- chain -->\n<!-- end -->\n")
     report.main([], project.root)
     report.main(["--check"], project.root)
+    text = project.page.read_text("utf-8")
+    assert f"| [narrow MLP]({OWN}.py) | 32 | 2 | 4 | " in text and words in text
+    assert "<b>narrow MLP</b>: half the width.</summary>" in text
 
-    rows = {(row["script"], row["seed"]): row for row in read_table(project.table)}
-    assert len(rows) == 4
-    first, second = (float(rows[OWN, s]["test"]) - float(rows[LAST, s]["test"]) for s in "01")
-    mean, half = (first + second) / 2, 12.7062 * abs(first - second) / 2  # Student's t at df 1
-    assert half > 0
-    text = page.read_text("utf-8")
-    lines = [line for line in text.splitlines() if line.startswith("| [")]
-    assert lines[-2].startswith(f"| [+ GELU]({LAST}.py) |")
-    assert lines[-1].startswith(f"| [narrow MLP]({OWN}.py) | {int(rows[OWN, '0']['params']):,} |")
-    assert f"| {signed(mean)}<br>{signed(mean - half)} to {signed(mean + half)}" in lines[-1]
-
-    own = text.split("<details>")[-1]
-    (_, title), *changes = hunks()
-    assert f"<b>narrow MLP</b>: {title.split(': ')[1].strip()}</summary>" in own
-    for old, new in changes:
-        assert all(f"\n-{line}" in own for line in old.splitlines())
-        assert all(f"\n+{line}" in own for line in new.splitlines())
+    script = project.path(OWN).read_text("utf-8")
+    renew.main([OWN], project.root)
+    project.path(OWN).unlink()
+    with applied(project.root) as folder:
+        assert (folder / f"{OWN}.py").read_text("utf-8") == script
+    assert project.measured().steps[OWN].group == "own steps"
+    capsys.readouterr()
+    reproduce.main(["--seeds", "2", OWN], project.root)
+    assert capsys.readouterr().out == "0 runs are lacking\n", "as an idea it has its rows"
 
 
-def test_the_step_has_half_the_mlp_and_keeps_the_identity_rule(tmp_path):
-    project = miniature(tmp_path / "project", [*CHAIN])
-    path, _ = add_step(project.root)
-    project.look_again()
-    step, base = project.steps[OWN], project.steps[LAST]
-    models = [x.module.Transformer(x.config, 28, 16) for x in (step, base)]
-    own, its = (model.layers[0].mlp.fc.out_features for model in models)
-    assert its == 2 * own
-    assert step.builds_on == LAST
-    assert violation(path, base.path) is None
-    edit(path, "torch.optim.AdamW", "torch.optim.Adam")
-    assert f"{OWN}.py line" in violation(path, base.path)
+def test_what_cannot_be_compared_is_told_with_what_to_run(project):
+    with pytest.raises(Failure, match="no step, idea or n-gram model train-2-gone"):
+        compare.main(["train-2-gone", LAST], project.root)
+    with pytest.raises(Failure, match=f"reproduce.py --seeds 5 {OWN} {LAST} -- --steps 9$"):
+        compare.main([OWN, LAST, "--", "--steps", "9"], project.root)
+    reproduce.main([BASE], project.root)
+    edit(project.path(BASE), "optimizer.step()", "optimizer.step()\n        pass")
+    with pytest.raises(Failure, match=f"1 rows of {BASE} do not count .made by another source"):
+        compare.main([BASE, LAST], project.root)

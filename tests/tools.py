@@ -8,7 +8,9 @@ import random
 import re
 import shutil
 import sys
+import tempfile
 from dataclasses import asdict
+from pathlib import Path
 
 from common import CHAIN, ROOT
 
@@ -112,8 +114,11 @@ def write_stub(root, name, behaviour="pass", **defaults):
 
 @functools.cache
 def real_steps():
-    """The steps of the repository itself, {key: step}, and the source hashes of their scripts."""
-    steps = find_steps(ROOT)
+    """The eight steps and their presets, {key: step}, and the source hashes of their scripts."""
+    with tempfile.TemporaryDirectory() as name:
+        for script in CHAIN:
+            shutil.copy(ROOT / script, name)
+        steps = find_steps(Path(name))
     return steps, {key: step.source for key, step in steps.items()}
 
 

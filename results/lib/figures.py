@@ -11,7 +11,7 @@ import re
 
 import numpy as np
 
-from lib.pages import NGRAMS
+from lib.measured import NGRAMS
 from lib.tables import key_of
 
 # Okabe and Ito's colour-blind-safe palette, with grey for its yellow, too pale for a line on white.
@@ -55,7 +55,7 @@ def seeds_of(m):
 def published_of(m):
     """From the 2nd letter on: the published figure, its reimplementation, ours."""
     rows = {}
-    for step in m.compared:
+    for step in [step for step in m.compared if m.runs(step)]:
         row = m.published.get(step.key, {})
         if row.get("rebuilt"):
             found = [pair(m.mean(x, "test_from_2nd")) for x in (row["rebuilt"], step.key)]

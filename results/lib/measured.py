@@ -25,6 +25,7 @@ from lib.tables import (
 # Controls isolate a cause, replications repeat what was published: they are no ideas, and no part
 # of the family of tests that Holm's correction is made for.
 CONTROLS, REPLICATIONS = "controls", "as published"
+NGRAMS = {"bigram": "bigram (add-one)", "kneser-ney": "Kneser-Ney {}-gram"}
 PARTS = {
     "train-2-modern": [f"train-2-{x}" for x in ("token-shift", "swiglu", "rmsnorm")]
     + ["train-2-final-layernorm"],
@@ -78,7 +79,7 @@ class Measured:
         """Raise Failure for an unknown name. That of an idea may have no step just now."""
         script = name.partition("@")[0]
         patch = self.root / "results" / "ideas" / f"{script.removeprefix('train-2-')}.patch"
-        if name not in self.steps | self.ngrams and not patch.exists():
+        if name not in self.steps | NGRAMS and not patch.exists():
             raise Failure(f"there is no step, idea or n-gram model {name}")
 
     def label(self, name):

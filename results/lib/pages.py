@@ -28,12 +28,11 @@ from lib.markdown import (
     spread,
     table,
 )
-from lib.measured import CONTROLS, PARTS, REPLICATIONS
+from lib.measured import CONTROLS, NGRAMS, PARTS, REPLICATIONS
 from lib.stats import changes, interval
 from lib.steps import docstring
 from lib.tables import key_of
 
-NGRAMS = {"bigram": "bigram (add-one)", "kneser-ney": "Kneser-Ney {}-gram"}
 QUESTIONS = {  # that the diff of a step answers
     "train-2-double-embd": "Does a wider head help?",
     "train-2-2head": "Are two narrow heads better than one wide one?",

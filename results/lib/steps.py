@@ -87,12 +87,11 @@ def head_of(patch):
 
 
 def copied_by(patch):
-    """The script that a patch copies; None where it is not one copy."""
+    """The script that a patch copies; None where it is not one copy, to the script of its name."""
     text = patch.read_text(encoding="utf-8")
-    found = re.findall(r"^diff --git .*\n(?:similarity .*\n)?copy from (.*)$", text, flags=re.M)
-    return (
-        found[0] if len(found) == len(re.findall("^diff --git ", text, flags=re.M)) == 1 else None
-    )
+    files = re.findall(r"^(?:diff --git|copy from|copy to) .*$", text, flags=re.M)
+    one = len(files) == 3 and files[2] == f"copy to train-2-{patch.stem}.py"
+    return files[1].removeprefix("copy from ") if one else None
 
 
 def git(folder, *words):
@@ -123,7 +122,8 @@ def apply_in_order(root, folder, apply):
                 problems[patch] = problem
     for patch in left.values():
         base = copied_by(patch)
-        reason = f"there is no {base}, which it copies" if base else "it must copy one script"
+        one = f"it must be one copy, to train-2-{patch.stem}.py"
+        reason = f"there is no {base}, which it copies" if base else one
         problems[patch] = reason
     return problems
 
@@ -142,9 +142,7 @@ def applied(root):
 
         def apply(script, patch):
             done = git(folder, "apply", "--whitespace=nowarn", str(patch.resolve()))
-            if (folder / script).exists():
-                return None
-            return " ".join(done.stderr.split()) or f"it must make {script}"
+            return " ".join(done.stderr.split()) if done.returncode else None
 
         for patch, problem in apply_in_order(root, folder, apply).items():
             note(f"{patch.name} is left out: {problem}; see results/renew.py --help")
