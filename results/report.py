@@ -12,19 +12,6 @@ from lib.pages import differences, pages, rebuild
 from lib.steps import note
 
 
-def note_lacking(m):
-    """Say which runs one step has and another lacks."""
-    seeds = {seed for step in m.compared for seed in m.runs(step)}
-    for step in m.compared:
-        lacking = sorted(seeds - m.runs(step).keys())
-        if lacking:
-            command = f"python results/reproduce.py --seeds {lacking[-1] + 1} {step.key}"
-            print(f"note: {step.key} lacks seeds {', '.join(map(str, lacking))}: {command}")
-    not_run = sum(bool(x.patch and not x.preset and not m.runs(x)) for x in m.steps.values())
-    if not_run:
-        print(f"note: {not_run} ideas have no runs yet: python results/reproduce.py --seeds 5")
-
-
 def print_others(rows):
     """The rows that count nowhere, as aligned text."""
     columns = "script preset overrides data device seed train test finished why".split()
@@ -69,7 +56,6 @@ def main(argv=None, root=ROOT):
             print(f"note: {text}")
     for path, content in files.items():  # all of it is made before any of it is written
         write_whole(path, content)
-    note_lacking(m)
 
 
 if __name__ == "__main__":

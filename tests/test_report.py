@@ -103,14 +103,6 @@ def test_conditions_are_settings_a_list_a_device_and_splits(project, tmp_path):
     assert project.measured().others() == []
 
 
-def test_runs_that_one_step_has_and_another_lacks_are_told(project, call):
-    project.add_rows(BASE, [2.5, 2.4])
-    project.add_row(HEADS, 0, 2.3)
-    for note, key, seeds in zip(call().splitlines(), (HEADS, WIDE), ("1", "0, 1"), strict=True):
-        command = f"python results/reproduce.py --seeds 2 {key}"
-        assert note == f"note: {key} lacks seeds {seeds}: {command}"
-
-
 # --- What is made of them ---
 def test_means_deviations_and_effects(project):
     base = [2.412, 2.398, 2.441, 2.377, 2.405]

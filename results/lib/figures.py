@@ -185,42 +185,21 @@ def published(figure, data):
     axes.set(xlabel="test loss from the 2nd letter on (nats per character)")
 
 
-def apart(heights, gap):
-    """Places as near to the heights, which ascend, as a gap between neighbours lets them be."""
-    places = np.array(heights, dtype=float)
-    for _ in range(1000):  # push what is too close apart, a little at a time
-        overlap = gap - np.diff(places)
-        if (overlap <= 1e-6).all():
-            break
-        push = np.where(overlap > 0, overlap / 2, 0)
-        places[:-1] -= push
-        places[1:] += push
-    return places
+def legend_below(figure, axes, columns):
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=columns)
 
 
 def loss_curves(figure, data):
     axes = figure.subplots()
-    lines = data["lines"]
-    last = {label: np.mean(losses, axis=0)[-1] for label, (_, losses) in lines.items()}
-    last |= data["references"]
-    end = max(steps[-1] for steps, _ in lines.values())
-    seen = [*data["references"].values(), *np.concatenate([x[1] for x in lines.values()]).flat]
-    low, room = min(seen), (max(seen) - min(seen)) or 0.1
-    axes.set(xlim=(0, end), ylim=(low - 0.06 * room, low + 1.03 * room))
-    ranked = sorted(last, key=last.get)
-    places = dict(zip(ranked, apart([last[x] for x in ranked], 0.055 * room), strict=True))
-    for i, (label, (steps, losses)) in enumerate(lines.items()):
+    figure.set_figheight(5)
+    for i, (label, (steps, losses)) in enumerate(data["lines"].items()):
         style = {"color": COLOURS[i % 8], "linestyle": "--" if i % 2 else "-"}  # some overlap
-        band(axes, steps, np.transpose(losses), **style)
-        lead = [steps[-1], 1.035 * end], [last[label], places[label]]  # from line to label
-        axes.plot(*lead, linewidth=0.9, clip_on=False, **style)
-    for loss in data["references"].values():
-        axes.axhline(loss, **REFERENCE)
-    for label, place in places.items():
-        axes.text(1.04 * end, place, label, va="center")
+        band(axes, steps, np.transpose(losses), label=label, **style)
+    reference_lines(axes, max(steps[-1] for steps, _ in data["lines"].values()), data["references"])
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.set(title="Test loss during training: mean and range over the seeds")
     axes.set(xlabel="training step", ylabel=LOSS)
+    legend_below(figure, axes, 4)
 
 
 def log_axis(axes, ticks):
@@ -253,7 +232,7 @@ def learning_rates(figure, data):
     log_axis(axes, matplotlib.ticker.FixedLocator(next(iter(data.values()))[0]))
     axes.set(title="Validation loss at other learning rates: mean and range over the seeds")
     axes.set(xlabel="learning rate", ylabel="validation loss (nats per character)")
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    legend_below(figure, axes, 4)
 
 
 def dot(axes, y, found, colour, full, **style):
@@ -303,7 +282,7 @@ def transfer(figure, data):
         dot(axes, y + 0.17, both[1], ORANGE, both[1][2])
     for colour, label in (BLUE, "at + GELU"), (ORANGE, "at 64x4, 4 times the parameters"):
         axes.plot([], [], "o", color=colour, label=label)
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    legend_below(figure, axes, 2)
 
 
 def by_position(figure, data):

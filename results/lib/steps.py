@@ -29,11 +29,13 @@ def note(text):
 # --- Scripts ---
 def scripts(root):
     """The training scripts of a folder. `train-2 copy.py` is none: a name has no blanks."""
-    paths = sorted(root.glob("train-2*.py"))
-    for path in paths:
-        if not re.fullmatch(r"train-2(-[\w.-]+)?", path.stem):
+    found = []
+    for path in sorted(root.glob("train-2*.py")):
+        if re.fullmatch(r"train-2(-[\w.-]+)?", path.stem):
+            found.append(path)
+        else:
             note(f"{path.name} is left out: a script is called train-2-NAME.py, without blanks")
-    return [path for path in paths if re.fullmatch(r"train-2(-[\w.-]+)?", path.stem)]
+    return found
 
 
 def load(path):
@@ -215,9 +217,6 @@ def steps_of(module, patch=None):
             steps.append(Step(key, module, preset, entry["label"], base, config, *made_by))
     except (AttributeError, KeyError, TypeError) as error:
         raise Failure(f"{name}: PRESETS is not label, builds_on and settings ({error})") from error
-    for step in steps:
-        if not isinstance(step.label, str) or not isinstance(step.builds_on, str | None):
-            raise Failure(f"{step.key}: its label and what it builds on must be strings")
     return steps
 
 

@@ -32,18 +32,14 @@ def moment(text):
     return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ")
 
 
-def json_list(text):
-    value = json.loads(text)
-    if not isinstance(value, list):
-        raise ValueError(f"{text!r} is no list")
-    return [str(item) for item in value]
+def json_of(kind):
+    def read(text):
+        value = json.loads(text)
+        if not isinstance(value, kind):
+            raise ValueError(f"{text!r} is no {kind.__name__}")
+        return value
 
-
-def json_dict(text):
-    value = json.loads(text)
-    if not isinstance(value, dict):
-        raise ValueError(f"{text!r} is no dictionary")
-    return value
+    return read
 
 
 def points(text):
@@ -63,8 +59,8 @@ RESULTS = {
     "seconds": loss,
     **columns("device torch data data_hash source", str),
     "finished": moment,
-    "settings": json_dict,
-    "samples": json_list,
+    "settings": json_of(dict),
+    "samples": json_of(list),
     "curve": points,
 }
 MODEL = columns("script preset", str) | {"seed": int, "fingerprint": str}
@@ -85,7 +81,7 @@ TABLES = {  # besides results.csv
         **columns("block_size seed params characters", int),
         **columns("loss random_windows seconds", loss),
         **columns("device torch source", str),
-        **{"finished": moment, "settings": json_dict},
+        **{"finished": moment, "settings": json_of(dict)},
     },
     "published/chain.csv": {
         **columns("script preset", str),
