@@ -12,8 +12,7 @@ from pathlib import Path
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
-SCRIPTS = sorted(ROOT.glob("train-2*.py"))  # a user's own step is held to the same rules
-CHAIN = {  # DESIGN.md, section 4: label, n_embd, head_size, n_head, n_layer, parameters, builds on
+CHAIN = {  # label, n_embd, head_size, n_head, n_layer, parameters, builds on
     "train-2-baseline.py": ("baseline", 32, 16, 1, 1, 2908, None),
     "train-2-double-embd.py": ("double embd", 64, 32, 1, 1, 8860, "baseline"),
     "train-2-2head.py": ("2 heads", 32, 16, 2, 1, 5948, "baseline"),
@@ -25,11 +24,10 @@ CHAIN = {  # DESIGN.md, section 4: label, n_embd, head_size, n_head, n_layer, pa
 }
 BANNERS = ["Configuration", "Data", "Model", "Training", "Sampling", "Results", "Main"]
 COLUMNS = (
-    "script label preset overrides builds_on data data_hash seed steps n_embd head_size n_head "
-    "n_layer params train test test_from_2nd test_unseen seconds ms_per_step device threads torch "
-    "source finished samples settings"
+    "script preset overrides seed params train test test_from_2nd test_unseen seconds device torch "
+    "data data_hash source finished settings samples curve"
 ).split()
-TIMES = ("seconds", "ms_per_step", "finished")  # all that two runs of one seed may differ in
+TIMES = ("seconds", "finished")  # all that two runs of one seed may differ in
 NOWHERE = "http://127.0.0.1:9/names.txt"  # a port that nobody listens on
 SMALL = "--steps 4 --eval-interval 2 --batch-size 8 --device cpu".split()
 LOADED = {}
@@ -48,22 +46,22 @@ def load(path, fresh=False):
     return LOADED[path]
 
 
-def command(script, *argv):
-    """The command line that runs the script in a process of its own."""
-    return [sys.executable, str(ROOT / script), *map(str, argv)]
-
-
 def start(script, *argv, **options):
     """The script in a process of its own, with its output in pipes."""
+    command = [sys.executable, str(ROOT / script), *map(str, argv)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command(script, *argv), **pipes | {"encoding": "utf-8"} | options)
+    return subprocess.Popen(command, **pipes | {"encoding": "utf-8"} | options)
 
 
 def read_table(path):
-    """The rows of a table as dicts. Every one must be whole, and the header stand there once."""
+    """The rows of a table as dicts. Every one must be whole, and the header stand there once.
+
+    A blank line is none: of two processes that write at once, one can see the other's half-written.
+    """
     assert Path(path).read_bytes().endswith(b"\n"), "the table has no final newline"
+    csv.field_size_limit(2**31 - 1)  # a curve can be long
     with open(path, newline="", encoding="utf-8") as file:
-        header, *rows = csv.reader(file, strict=True)
+        header, *rows = filter(None, csv.reader(file, strict=True))
     assert header == COLUMNS
     assert all(len(row) == len(COLUMNS) for row in rows), "a row lacks columns"
     assert COLUMNS not in rows, "a second header"
@@ -72,12 +70,12 @@ def read_table(path):
 
 def but_times(row):
     """A row, or a checkpoint, without what differs from run to run of the same seed."""
-    return {key: value for key, value in row.items() if key not in (*TIMES, "saved")}
+    return {key: value for key, value in row.items() if key not in TIMES}
 
 
 def checkpoint(results):
-    """The one checkpoint of a results folder."""
-    (path,) = Path(results, "checkpoints").glob("*.pt")
+    """The one checkpoint of a results folder, in which nothing else is left over."""
+    (path,) = Path(results, "checkpoints").iterdir()
     return torch.load(path, weights_only=True)
 
 
@@ -93,13 +91,9 @@ def same(a, b):
 
 
 def assert_twins(results, twin):
-    """Two results folders hold the same run: row, curve and checkpoint, but for the times."""
+    """Two results folders hold the same run: row and checkpoint, but for the times."""
     (row,), (other_row,) = (read_table(Path(folder, "results.csv")) for folder in (results, twin))
     assert but_times(row) == but_times(other_row)
-    (curve,), (other_curve,) = (
-        list(Path(folder, "curves").glob("*.csv")) for folder in (results, twin)
-    )
-    assert (curve.name, curve.read_bytes()) == (other_curve.name, other_curve.read_bytes())
     assert same(but_times(checkpoint(results)), but_times(checkpoint(twin)))
 
 
@@ -120,34 +114,31 @@ def tree(folder):
 
 
 def sections(path):
-    """{section: [(line number, line)]} in the order of the file; line ends belong to the lines.
+    """{section: its text} in the order of the file; "top" stands before the first, less docstring.
 
-    "top" is what stands before Configuration, less the docstring.
+    A line end is part of the text, whatever it is.
     """
     source = Path(path).read_bytes().decode("utf-8")
-    docstring = ast.parse(source).body[0]
-    parts, current = {"top": []}, "top"
-    for number, line in enumerate(source.split("\n"), start=1):
-        if banner := re.match(r"# --- (.*) ---", line):
-            current = banner[1]
-            assert current not in parts, f"{path} line {number}: a second section {current}"
-            parts[current] = []
-        if number > docstring.end_lineno:
-            parts[current].append((number, line))
-    return parts
+    lines = source.split("\n")[ast.parse(source).body[0].end_lineno :]
+    parts = re.split(r"^# --- (.*) ---\n", "\n".join(lines), flags=re.M)
+    return dict(zip(["top", *parts[1::2]], parts[::2], strict=True))
 
 
 def bare(path, *names):
-    """The lines of these sections, blank ones and docstrings apart."""
-    numbered = [pair for name in names for pair in sections(path)[name]]
-    tree = ast.parse(path.read_text("utf-8"))
-    nodes = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)]
-    docstrings = [node.body[0] for node in nodes if ast.get_docstring(node) is not None]
-    skipped = {n for node in docstrings for n in range(node.lineno, node.end_lineno + 1)}
-    return [line for n, line in numbered if line.strip() and n not in skipped]
+    """The lines of code in these sections, without blank lines, comments and docstrings."""
+    result = []
+    for text in (sections(path)[name] for name in names):
+        nodes = [
+            n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.FunctionDef | ast.ClassDef)
+        ]
+        docs = [node.body[0] for node in nodes if ast.get_docstring(node) is not None]
+        skipped = {n for doc in docs for n in range(doc.lineno, doc.end_lineno + 1)}
+        lines = [line for n, line in enumerate(text.split("\n"), 1) if n not in skipped]
+        result += [line for line in lines if line.strip() and not line.strip().startswith("#")]
+    return result
 
 
-def violation(path, base, changes):
+def violation(path, base, changes=("Model",)):
     """Where `path` first differs from `base` in what it may not, or None.
 
     It may differ in the docstring, in Configuration and in the sections named in `changes`.
@@ -156,10 +147,9 @@ def violation(path, base, changes):
     if list(ours) != list(theirs):
         return f"{path.name} has the sections {list(ours)}, {base.name} has {list(theirs)}"
     for name in [name for name in ours if name not in ("Configuration", *changes)]:
-        end = ours[name][-1][0], "the end of the section"
-        pairs = zip_longest(ours[name], theirs[name], fillvalue=end)
-        for (number, line), (_, base_line) in pairs:
-            if line != base_line:
-                place = f"{path.name} line {number}, section {name}"
-                return f"{place}: {line!r} is not {base_line!r} as in {base.name}"
+        pairs = zip_longest(ours[name].split("\n"), theirs[name].split("\n"))
+        for number, (line, other) in enumerate(pairs, start=1):
+            if line != other:
+                place = f"{path.name} line {number} of section {name}"
+                return f"{place}: {line!r} is not {other!r} as in {base.name}"
     return None

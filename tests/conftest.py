@@ -2,6 +2,7 @@
 
 import os
 import random
+import runpy
 import socket
 import sys
 import types
@@ -21,9 +22,7 @@ torch.set_num_threads(1)
 
 
 def pytest_generate_tests(metafunc):
-    """A test with an argument `script` runs for every script, with `step` for each of the eight."""
-    if "script" in metafunc.fixturenames:
-        metafunc.parametrize("script", common.SCRIPTS, ids=lambda path: path.stem)
+    """A test with an argument `step` runs for each of the eight scripts."""
     if "step" in metafunc.fixturenames:
         steps = [common.ROOT / name for name in common.CHAIN]
         metafunc.parametrize("step", steps, ids=lambda path: path.stem)
@@ -66,26 +65,33 @@ def names(tmp_path):
 
 @pytest.fixture
 def go(tmp_path, names, capsys, monkeypatch):
-    """Run a script in this process as its command does, on the small data: what came of it.
+    """Run a script in this process on the small data: status, output, and where its results lie.
 
-    An expected failure is a status and a line in `err`; a bug is raised. The results lie in
-    tmp_path/results, or in the folder named. `small` gives it few steps, which flags override.
+    `small` gives it few steps, which flags override. It calls main(); `shell` runs the file as a
+    command does, so that OSError and Ctrl-C become a line.
     """
 
-    def run(script, *argv, results="results", data=names, small=True):
+    def run(script, *argv, results="results", data=names, small=True, shell=False):
         module = script if isinstance(script, types.ModuleType) else common.load(script)
         results = tmp_path / results
         flags = ["--results-dir", results, *(common.SMALL if small else ["--device", "cpu"])]
         flags += ["--data", data] if data else []
-        monkeypatch.setattr(sys, "argv", [module.__file__, *map(str, [*flags, *argv])])
+        argv = list(map(str, [*flags, *argv]))
         capsys.readouterr()
-        status = 0
+        status, message = 0, ""
         try:
-            module.run()
+            if shell:
+                monkeypatch.setattr(sys, "argv", [module.__file__, *argv])
+                runpy.run_path(module.__file__, run_name="__main__")
+            else:
+                module.main(argv)
         except SystemExit as stop:
-            status = stop.code or 0
+            message = stop.code if isinstance(stop.code, str) else ""
+            status = 1 if message else stop.code or 0
         out, err = capsys.readouterr()
         table = results / "results.csv"
-        return types.SimpleNamespace(status=status, out=out, err=err, results=results, table=table)
+        return types.SimpleNamespace(
+            status=status, out=out, err=err + message, results=results, table=table
+        )
 
     return run

@@ -1,124 +1,95 @@
-"""The command line: a script's knobs are its flags, and what they become in the table."""
+"""The command line: a script's settings are its flags; what users see when something is wrong."""
 
 import dataclasses
-import json
-import os
+import io
 import re
-import subprocess
+import sys
 
 import common
 import pytest
 import torch
-from common import CHAIN, SMALL, load
+from common import load
 
-BESIDES = {"--device", "--data", "--results-dir", "--no-record", "--resume", "--debug"}
-TRAINING = {"steps": 5000, "batch_size": 32, "learning_rate": 1e-3, "lr_decay_to": 1.0}
-TRAINING |= {"warmup_steps": 0, "weight_decay": 0.0, "grad_clip": 0.0, "eval_interval": 500}
-TRAINING |= {"seed": 0, "threads": 1, "validate": False}  # DESIGN.md, section 7
+BESIDES = {"--device", "--data", "--results-dir", "--no-record", "--resume", "--debug", "--help"}
 
 
-def flag(knob):
-    return "--" + knob.name.replace("_", "-")
+def flag(entry):
+    return "--" + entry.name.replace("_", "-")
 
 
-def test_help(script, go):
-    """Every knob with what it is and its default, and nothing that the script does not have."""
-    module = load(script)
+def usage(done):
+    """The message of wrong use: argparse's usage, then one line, and nothing was done."""
+    assert (done.status, done.out) == (2, "") and not done.results.exists()
+    assert done.err.startswith("usage: ")
+    *_, message = done.err.splitlines()
+    assert " error: " in message
+    return message
+
+
+def test_help(step, go):
+    """What the script is, every setting with its default, and nothing that it does not have."""
+    module = load(step)
     done = go(module, "--help")
     assert (done.status, done.err) == (0, "")
     description, options = done.out.split("options:")
-    assert module.__doc__.splitlines()[0] in description
-    knobs = dataclasses.fields(module.Config)
+    assert module.__doc__.strip() in description
+    entries = dataclasses.fields(module.Config)
     offered = set(re.findall(r"^  (?:-h, )?(--[\w-]+)", options, re.M))
     presets = {"--preset"} if module.PRESETS else set()
-    assert offered == {flag(knob) for knob in knobs} | BESIDES | presets | {"--help"}
+    assert offered == {flag(entry) for entry in entries} | BESIDES | presets
     words = " ".join(options.split())
-    for knob in knobs:
-        assert f"{knob.metadata['help']} (default: {knob.default})" in words
-    for name in module.PRESETS:
-        assert name in words
+    for entry in entries:
+        assert f"{entry.metadata['help']} (default: {entry.default})" in words
+    assert all(name in words for name in module.PRESETS)
 
 
-def test_help_without_docstrings(tmp_path):
-    command = common.command("train-2.py", "--help")
-    command.insert(1, "-OO")
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "") and "--learning-rate" in done.stdout
+VALUES = {"n_embd": 48, "n_head": 4, "n_layer": 3, "dropout": 0.25, "steps": 7, "batch_size": 9}
+VALUES |= {"learning_rate": 0.01, "lr_decay_to": 0.5, "warmup_steps": 3, "weight_decay": 0.1}
+VALUES |= {"grad_clip": 0.75, "eval_interval": 4, "split_seed": 8, "validate": True}
+VALUES |= {"seed": 5, "threads": 2}
 
 
-def test_the_training_knobs_are_the_same_in_all(step):
-    knobs = {knob.name: knob.default for knob in dataclasses.fields(load(step).Config)}
-    assert {name: knobs.get(name) for name in TRAINING} == TRAINING
-
-
-def test_a_script_has_no_knob_that_it_does_not_use(step, go):
-    _, _, _, n_head, n_layer, *_ = CHAIN[step.name]
-    knobs = {knob.name for knob in dataclasses.fields(load(step).Config)} - set(TRAINING)
-    expected = {"n_embd", "head_size" if n_head == 1 else "n_head"}
-    expected |= {"n_layer"} if n_layer > 1 else set()
-    expected |= {"dropout"} if step.name == "train-2.py" else set()
-    assert knobs == expected
-    for name in {"n_head", "head_size", "n_layer", "dropout"} - expected:
-        strange = "--" + name.replace("_", "-")
-        done = go(step, strange, "1")
-        assert done.status == 2 and strange in common.one_error(done.err)
-
-
-VALUES = {"n_embd": 48, "head_size": 8, "n_head": 4, "n_layer": 3, "dropout": 0.25}
-VALUES |= {"steps": 7, "batch_size": 9, "learning_rate": 0.01, "lr_decay_to": 0.5}
-VALUES |= {"warmup_steps": 3, "weight_decay": 0.1, "grad_clip": 0.75, "eval_interval": 4}
-VALUES |= {"seed": 5, "threads": 2, "validate": True}
-
-
-def test_a_flag_sets_its_field_and_no_other(script):
-    module = load(script)
-    for knob in dataclasses.fields(module.Config):
-        if knob.name in VALUES:
-            value = VALUES[knob.name]
-            argv = [flag(knob)] if value is True else [flag(knob), str(value)]
-            _, config, overrides = module.parse(argv)
-            assert config == dataclasses.replace(module.Config(), **{knob.name: value})
-            free = knob.name in ("seed", "threads")  # they make no other kind of run
-            assert overrides == ("" if free else f"{knob.name}={value}")
+def test_a_flag_sets_its_field_and_no_other():
+    """Each is an override but seed and threads, which make no other kind of run."""
+    module = load("train-2.py")
+    for entry in dataclasses.fields(module.Config):
+        value = VALUES[entry.name]
+        argv = [flag(entry)] if value is True else [flag(entry), str(value)]
+        _, config, overrides = module.parse(argv)
+        assert config == dataclasses.replace(module.Config(), **{entry.name: value})
+        free = entry.name in ("seed", "threads")
+        assert overrides == ("" if free else f"{entry.name}={value}")
 
 
 @pytest.mark.parametrize(
     "argv, expected",
     [
-        ("", ""),
         ("--steps 2 --batch-size 8", "batch_size=8 steps=2"),
         ("--steps 2 --batch-size 32 --n-embd 32 --dropout 0", "steps=2"),
         ("--seed 7 --threads 2 --device cpu --data x --results-dir y --no-record", ""),
         ("--validate --lr-decay-to .5 --steps 1", "lr_decay_to=0.5 steps=1 validate=True"),
-        ("--preset dropout", ""),
         ("--preset dropout --dropout 0 --n-embd 64", "dropout=0.0"),
         ("--n-embd 32 --preset dropout", "n_embd=32"),
     ],
 )
 def test_overrides_are_what_departs_from_the_defaults_sorted(argv, expected):
-    _, _, overrides = load("train-2.py").parse(argv.split())
-    assert overrides == expected
+    assert load("train-2.py").parse(argv.split())[2] == expected
 
 
-@pytest.mark.parametrize(
-    "argv",
-    ["--step 4", "--eval 2", "--no-rec", "--deb", "--res", "--lr 1", "--learning 0.1", "-s 4", "4"],
-)
+@pytest.mark.parametrize("argv", ["--step 4", "--no-rec", "--res", "--learning 0.1", "-s 4", "4"])
 def test_no_abbreviations_and_no_strangers(argv, go):
-    done = go("train-2.py", *argv.split())
-    assert done.status == 2 and argv.split()[0] in common.one_error(done.err)
-    assert done.out == "" and not done.results.exists()
-    common.one_error(go("train-2.py", "--two\nlines").err)  # one, even then
+    assert argv.split()[0] in usage(go("train-2.py", *argv.split()))
 
 
 WRONG = {
-    "--device": ["tpu", "CPU", "cuda:99", "a\nb", ""],
+    "--device": ["tpu", "CPU", "cuda:99", ""],
     "--preset": ["tiny", "fina", ""],
+    "--data": [""],
+    "--results-dir": [""],
     "--n-embd": ["0", "-32", "2147483648", "nan"],
-    "--n-head": ["0", "-1", "x"],
-    "--n-layer": ["0", "-1"],
-    "--steps": ["0", "-1", "1.5", "1e3", "many", "", "99999999999999999999"],
-    "--batch-size": ["0", "-5"],
+    "--n-head": ["0", "x"],
+    "--steps": ["0", "-1", "1.5", "1e3", "", "99999999999999999999"],
+    "--batch-size": ["0"],
     "--eval-interval": ["0"],
     "--warmup-steps": ["-1"],
     "--threads": ["0", "1025"],
@@ -132,88 +103,106 @@ WRONG = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_a_wrong_value_is_refused_in_one_line_that_names_the_flag(name, go):
+def test_a_wrong_value_is_refused(name, go):
+    """And it is said of which flag it is; an empty path is not "none given"."""
     for value in WRONG[name]:
-        done = go("train-2.py", f"{name}={value}")
-        assert done.status == 2 and name in common.one_error(done.err), value
-        assert done.out == "" and not done.results.exists()
-    done = go("train-2.py", name)  # and without a value
-    assert done.status == 2 and name in common.one_error(done.err)
+        message = usage(go("train-2.py", f"{name}={value}"))
+        assert "empty path" in message if name in ("--data", "--results-dir") else name in message
+    assert name in usage(go("train-2.py", name))  # without a value
 
 
-def test_sizes_that_do_not_fit_together(go):
-    """The message names the flags, and 15 as the head_size that RoPE cannot turn in pairs."""
-    for argv, word in (("--n-embd 32 --n-head 3", "--n-embd 32"), ("--n-embd 30 --n-head 2", "15")):
-        done = go("train-2.py", *argv.split())
-        assert done.status == 2 and word in common.one_error(done.err)
-        assert not done.results.exists()
-
-
-def test_a_device_that_is_not_there(go, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.mps, "is_available", lambda: False)
-    for device in ("cuda", "mps"):
-        done = go("train-2.py", "--device", device)
-        assert done.status == 2 and f"--device {device}" in common.one_error(done.err)
-    assert go("train-2.py", "--device", "auto").status == 0  # that is the CPU then
-
-
-def test_auto_never_takes_mps(monkeypatch):
-    """DESIGN.md, section 7: open reports of NaN; it is opt-in."""
-    monkeypatch.setattr(torch.mps, "is_available", lambda: True)
-    for cuda, expected in ((True, "cuda"), (False, "cpu")):
-        monkeypatch.setattr(torch.cuda, "is_available", lambda cuda=cuda: cuda)
-        assert load("train-2.py").pick_device("auto") == expected
+@pytest.mark.parametrize("machine", [{"cuda"}, {"mps"}, {"cuda", "mps"}, set()])
+def test_the_device_is_one_that_is_there_and_mps_only_when_asked_for(machine, monkeypatch):
+    for name in ("cuda", "mps"):
+        has = name in machine
+        monkeypatch.setattr(getattr(torch, name), "is_available", lambda has=has: has)
+    parse = load("train-2.py").parse
+    assert parse([])[0].device == ("cuda" if "cuda" in machine else "cpu")
+    for name in ("cuda", "mps"):
+        if name in machine:
+            assert parse(["--device", name])[0].device == name
+        else:
+            with pytest.raises(SystemExit):
+                parse(["--device", name])
 
 
 def test_threads_and_debug_are_set_while_it_trains(go, monkeypatch):
     module, seen = load("train-2-baseline.py"), []
-    rate = module.learning_rate
+    loss = module.masked_loss
 
-    def watched(step, config):
-        seen.append((torch.get_num_threads(), torch.is_anomaly_enabled()))
-        return rate(step, config)
+    def watched(*args, **options):
+        seen.append(torch.is_anomaly_enabled())
+        return loss(*args, **options)
 
-    monkeypatch.setattr(module, "learning_rate", watched)
-    assert go(module, "--threads", 2, "--steps", 1).status == 0
-    assert go(module, "--debug", "--steps", 1).status == 0
-    assert go(module, "--steps", 1).status == 0
-    assert seen == [(2, False), (1, True), (1, False)]
+    monkeypatch.setattr(module, "masked_loss", watched)
+    monkeypatch.setattr(torch, "set_num_threads", seen.append)
+    for flag in ("--threads=2", "--debug", "--validate"):
+        go(module, flag, "--steps=1")
+    changes = [value for i, value in enumerate(seen) if i == 0 or value is not seen[i - 1]]
+    assert changes == [2, False, 1, True, 1, False]
 
 
-def test_no_record_writes_nothing_at_all(script, go, tmp_path, monkeypatch):
+def test_no_record_writes_nothing_at_all(go, tmp_path, monkeypatch):
     """Neither among the results, nor beside the script, nor in the current folder."""
     monkeypatch.chdir(tmp_path)
-    copy = tmp_path / "copy" / script.name
+    copy = tmp_path / "copy" / "train-2.py"
     copy.parent.mkdir()
-    copy.write_bytes(script.read_bytes())
-    go(script)  # there are results to be left alone
+    copy.write_bytes((common.ROOT / copy.name).read_bytes())
+    go("train-2.py")  # there are results to be left alone
     before = common.tree(tmp_path)
-    done = go(load(copy), "--no-record")
-    assert (done.status, done.err) == (0, "") and "ten names" in done.out
+    for flags, results in ((["--resume"], "results"), (["--seed=1"], "new")):
+        done = go(load(copy), "--no-record", *flags, results=results)
+        assert (done.status, done.err) == (0, "") and "ten samples" in done.out
     assert common.tree(tmp_path) == before
 
 
-def test_data_elsewhere_is_recorded_under_its_own_name(go, tmp_path, names):
-    other = tmp_path / "towns é.txt"
-    other.write_bytes(names.read_bytes())
-    done = go("train-2-baseline.py", data=other)
-    (row,) = common.read_table(done.table)
-    assert row["data"] == "towns é.txt"
-    (note,) = (line for line in done.out.splitlines() if line.startswith("note: "))
-    assert "towns é.txt" in note and "comparison" in note
-    (curve,) = done.results.glob("curves/*.csv")
-    assert f"towns é.txt-{row['data_hash']}" in curve.name
+def test_data_or_a_table_that_cannot_be_had_is_one_line(go, tmp_path, names):
+    for path in (tmp_path / "nothing.txt", tmp_path, names / "below.txt"):
+        done = go("train-2-baseline.py", data=path, shell=True)
+        assert done.status == 1 and str(path) in common.one_error(done.err)
+        assert not done.results.exists()
+    done = go("train-2-baseline.py", results="small.txt", shell=True)
+    assert done.status == 1 and "small.txt" in common.one_error(done.err)
 
 
-def test_the_command_as_users_type_it(tmp_path, names):
-    """From another folder, with a terminal that speaks ASCII only."""
+@pytest.mark.parametrize("error", [MemoryError, torch.OutOfMemoryError, KeyboardInterrupt])
+def test_what_is_no_bug_is_one_line_that_says_what_to_try(error, go, monkeypatch):
+    def fail(*args, **options):
+        raise error("tried to allocate 20 GiB\nof memory")
+
+    monkeypatch.setattr(torch.nn.functional, "cross_entropy", fail)
+    done = go("train-2-baseline.py", shell=True)
+    (message,) = done.err.splitlines()
+    advice = "--resume" if error is KeyboardInterrupt else "--batch-size"
+    assert done.status == 1 and advice in message
+    assert common.read_table(done.table) == []
+
+
+@pytest.mark.parametrize("error", [RuntimeError("CUDA out of memory"), KeyError("not finite")])
+def test_a_bug_keeps_its_traceback(error, go, monkeypatch):
+    """Whatever words are in its message."""
+
+    def fail(*args, **options):
+        raise error
+
+    monkeypatch.setattr(torch.nn.functional, "cross_entropy", fail)
+    with pytest.raises(type(error)) as caught:
+        go("train-2-baseline.py", shell=True)
+    assert caught.value is error
+
+
+@pytest.mark.parametrize("kind", ["notebook", "closed", "ascii"])
+def test_output_works_wherever_it_goes(kind, go, names, monkeypatch):
+    """A notebook's has no reconfigure(), IDLE has none at all, a terminal may lack characters."""
     names.write_text("zoë\nåsa\n🦊\nnúñez\nb\n" * 6, "utf-8")
-    env = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "LC_ALL": "C"}
-    argv = [*SMALL, "--data", names.name, "--results-dir", "out"]
-    process = common.start("train-2-2head.py", *argv, cwd=tmp_path, env=env)
-    out, err = process.communicate()
-    assert (process.returncode, err) == (0, "")
-    assert "small.txt" in out.splitlines()[0] and out.count("\nstep ") == 2
-    (row,) = common.read_table(tmp_path / "out" / "results.csv")
-    assert set("".join(json.loads(row["samples"]))) <= set("zoëåsa🦊núñezb")
+    ascii = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    stream = {"notebook": io.StringIO(), "closed": None, "ascii": ascii}[kind]
+    monkeypatch.setattr(sys, "stdout", stream)
+    done = go("train-2-baseline.py", shell=True)
+    monkeypatch.undo()
+    assert (done.status, done.err) == (0, "") and len(common.read_table(done.table)) == 1
+    if kind == "notebook":
+        assert "ten samples" in stream.getvalue()
+    if kind == "ascii":
+        ascii.flush()
+        assert b"ten samples" in ascii.buffer.getvalue()

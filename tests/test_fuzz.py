@@ -1,22 +1,19 @@
 """Random data and command lines: a recorded run or one line that says what is wrong, no third way.
 
-Seeded. FUZZ_SECONDS=600 goes on for that long, SEED=7 takes another path.
+Seeded. FUZZ=5000 tries as many, SEED=7 takes another path.
 """
 
 import json
 import math
 import os
 import random
-import shutil
-import time
 import warnings
 
 import common
-from common import SCRIPTS
 
 SEED = os.environ.get("SEED", "0")
-ALPHABETS = ["abcdefghijklmnopqrstuvwxyz", "ab", "a", "AaÄäÉéßñ", "0123456789.-", "🦊🐻👩‍👧\u200d"]
-ALPHABETS += ["日本語名前", "ابجد", " '-abc", ",\"';\\{}%$", "\x00\x01\x1b\x7fab", "\r\tab"]
+ALPHABETS = ["abcdefghijklmnopqrstuvwxyz", "a", "AaÄäÉéßñe\u0301", "0123456789.-", "🦊👩‍👧\u200d"]
+ALPHABETS += ["日本語名前", "ابجد", " '-abc", ",\"';\\{}%$", "\x01\x1b\x7fab\x00", "\r\tab"]
 ALPHABETS += ["\u2028\u2029\x85\x0b\x0cab", "\ufeffab", "\U0010ffff\ue000ab"]
 VALUES = {  # of every flag: good values and bad ones; sizes stay small, as memory is the user's
     "--n-embd": ([4, 8, 16, 32], [0, -4, 3, 7, 2**31]),
@@ -27,17 +24,18 @@ VALUES = {  # of every flag: good values and bad ones; sizes stay small, as memo
     "--batch-size": ([1, 2, 8, 33], [0, -5, 2**31]),
     "--eval-interval": ([1, 2, 3, 10**9], [0, -1]),
     "--seed": ([0, 1, 2**62, 2**63 - 1], [-1, 2**63, 2**64]),
+    "--split-seed": ([0, 2**63 - 1], [-1, 2**63]),
     "--threads": ([1], [0, -1, 1025, 10**9]),
     "--warmup-steps": ([0, 1, 2, 10, 2**31 - 1], [-1, 2**31]),
-    "--learning-rate": ([0, 1e-3, 1e-9, 0.1, 5e-324, 10, 1e4, 1e9], [-1, "nan", "inf", 1e308]),
+    "--learning-rate": ([0, 1e-3, 0.1, 5e-324, 10, 1e4, 1e9], [-1, "nan", "inf", 1e308]),
     "--lr-decay-to": ([0, 0.1, 1], [-0.1, 1.1, "nan"]),
-    "--weight-decay": ([0, 0.1, 1e-300, 1e3, 1e9], [-1, "inf", "nan", 1e300]),
+    "--weight-decay": ([0, 0.1, 1e-300, 1e9], [-1, "inf", "nan", 1e300]),
     "--grad-clip": ([0, 1, 1e-30, 1e9], [-1, "inf", "nan"]),
-    "--dropout": ([0, 0.1, 0.99], [1, -0.1, 2, "nan"]),
+    "--dropout": ([0, 0.1, 0.99], [1, -0.1, "nan"]),
 }
-WORDS = ["", " ", "x", "-", "1.5", "ten", "0x10", "1_0", "١", "🦊", "%s", "{}", "a" * 5000]
-WORDS += ["9" * 5000, "None", "-5", "--steps", "1e3"]
-STRANGE = ["--step", "--bogus=1", "--no-record=1", "--device=tpu", "--results-dir", "--data"]
+WORDS = ["", " ", "x", "-", "1.5", "0x10", "1_0", "١", "🦊", "%s", "{}", "a" * 5000, "9" * 5000]
+OTHERS = [["--validate"], ["--resume"], ["--device=cpu"], ["--preset=fast"], ["--preset=none"]]
+OTHERS += [["--step", "4"], ["--bogus=1"], ["--device=tpu"], ["--data"], ["-5"], ["--no-record=1"]]
 
 
 def some_data(rng):
@@ -45,45 +43,23 @@ def some_data(rng):
     if rng.random() < 0.1:
         return rng.randbytes(rng.choice([0, 1, 5, 300]))
     chars = "".join(rng.sample(ALPHABETS, rng.choice([1, 1, 1, 2])))
-    count = rng.choice([0, 1, 2, 3, 5, 14, 60])
+    count = rng.choice([0, 2, 3, 5, 14, 60])
     lines = ["".join(rng.choices(chars, k=rng.choice([0, 1, 2, 5, 9, 30]))) for _ in range(count)]
-    if rng.random() < 0.2:
-        lines += lines
     if rng.random() < 0.05:
         lines.append(rng.choice(chars) * rng.choice([300, 17_000]))
-    end = rng.choice(["\n", "\n", "\n", "\r\n", "\n\n", " \n\t", "\r"])
-    text = end.join(lines) + rng.choice(["", "\n", "\n\n \n"])
-    blob = text.encode(rng.choice(["utf-8"] * 6 + ["utf-8-sig", "utf-16", "utf-32"]))
-    if rng.random() < 0.1 and blob:  # cut, or one byte another
-        place = rng.randrange(len(blob))
-        blob = blob[:place] + rng.choice([b"", rng.randbytes(1) + blob[place + 1 :]])
-    return blob
+    text = rng.choice(["\n", "\n", "\r\n", "\n\n", " \n\t", "\r"]).join(lines) + "\n"
+    content = text.encode(rng.choice(["utf-8"] * 6 + ["utf-8-sig", "utf-16", "utf-16-le"]))
+    return content[: rng.randrange(len(content))] if rng.random() < 0.1 else content
 
 
-def some_flags(rng, module):
-    """A command line, and whether there is something wrong with it for sure."""
-    knobs = {"--" + name.replace("_", "-") for name in module.Config.__dataclass_fields__}
+def some_flags(rng):
     argv = "--steps 3 --batch-size 4 --eval-interval 2".split()
-    argv += ["--n-layer", "1"] if "--n-layer" in knobs else []
-    broken = False
     for _ in range(rng.choice([0, 1, 1, 2, 3, 6])):
-        flag = rng.choice(list(VALUES))
-        if flag not in knobs and rng.random() < 0.8:
-            continue
-        good, bad = VALUES[flag]
+        flag, (good, bad) = rng.choice(list(VALUES.items()))
         kind = rng.random()
-        value = str(rng.choice(good if kind < 0.8 else bad if kind < 0.93 else WORDS))
-        broken |= flag not in knobs
+        value = str(rng.choice(good if kind < 0.85 else bad if kind < 0.95 else WORDS))
         argv += [f"{flag}={value}"] if rng.random() < 0.3 else [flag, value]
-    if rng.random() < 0.15:
-        argv += rng.choice([["--validate"], ["--resume"], ["--device", "cpu"], ["--device=auto"]])
-    if rng.random() < 0.1 and module.PRESETS:
-        argv = ["--preset", rng.choice([*module.PRESETS, "none", ""]), *argv]
-    if rng.random() < 0.07:
-        argv.insert(rng.randrange(len(argv) + 1), rng.choice(WORDS[1:]))
-    if rng.random() < 0.05:
-        argv, broken = [*argv, rng.choice(STRANGE)], True
-    return argv, broken
+    return argv + (rng.choice(OTHERS) if rng.random() < 0.2 else [])
 
 
 def rows_in(results):
@@ -91,46 +67,33 @@ def rows_in(results):
     table = results / "results.csv"
     rows = common.read_table(table) if table.exists() else []
     for row in rows:
-        figures = [float(row[key]) for key in ("train", "test", "test_from_2nd")]
-        assert all(map(math.isfinite, figures))
-        assert len(json.loads(row["samples"])) == 10
-        assert json.loads(row["settings"])["seed"] == int(row["seed"])
+        assert all(math.isfinite(float(row[key])) for key in ("train", "test", "test_from_2nd"))
+        assert len(json.loads(row["samples"])) == 10 and json.loads(row["curve"])
     return len(rows)
 
 
-def one_round(number, go, tmp_path):
-    """The status of a random command on random data; it is checked that nothing else happened."""
-    rng = random.Random(f"{SEED}-{number}")
-    results = tmp_path / f"results{number // 50}"
-    module = common.load(rng.choice(SCRIPTS))
-    data = tmp_path / "fuzz.txt"
-    data.write_bytes(some_data(rng) if rng.random() < 0.6 else b"anna\nbea\ncleo\ndora\neve\n" * 4)
-    argv, broken = some_flags(rng, module)
-    before = rows_in(results)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            done = go(module, *argv, data=data, small=False, results=results.name)
-        if done.status == 0:
-            assert done.err == "" and not broken
-            assert "--resume" in argv or rows_in(results) == before + 1
-        else:
-            assert done.status in (1, 2) and common.one_error(done.err)
-            assert rows_in(results) == before
-        assert not list(results.rglob("*.tmp"))
-    except BaseException as error:
-        error.add_note(f"round {number}: {module.__file__} {argv} on {data.read_bytes()[:300]}")
-        raise
-    return done.status
-
-
 def test_a_run_or_one_line_that_says_what_is_wrong(go, tmp_path):
-    end = time.monotonic() + float(os.environ.get("FUZZ_SECONDS", 0))
     statuses = []
-    while len(statuses) < 120 or time.monotonic() < end:
-        number = len(statuses)
-        if number % 50 == 0:  # a long run would leave thousands of files
-            shutil.rmtree(tmp_path / f"results{number // 50 - 1}", ignore_errors=True)
-        statuses.append(one_round(number, go, tmp_path))
-    assert statuses.count(0) > len(statuses) / 5  # it does try both
-    assert statuses.count(2) > len(statuses) / 10
+    for number in range(int(os.environ.get("FUZZ", 100))):
+        rng, folder = random.Random(f"{SEED}-{number}"), f"results{number // 50}"
+        script = rng.choice(["train-2-baseline.py", "train-2-2head-4layer.py", "train-2.py"])
+        data, argv = tmp_path / "fuzz.txt", some_flags(rng)
+        data.write_bytes(some_data(rng) if rng.random() < 0.6 else b"anna\nbea\ncleo\ndora\n" * 4)
+        before = rows_in(tmp_path / folder)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                done = go(script, *argv, data=data, small=False, results=folder)
+            after = rows_in(tmp_path / folder)
+            if done.status == 0:
+                assert done.err == "" and (after == before + 1 or "--resume" in argv)
+            elif done.status == 1:
+                assert common.one_error(done.err) and after == before
+            else:
+                assert done.status == 2 and ": error: " in done.err.splitlines()[-1]
+                assert done.out == "" and after == before
+        except BaseException as error:
+            error.add_note(f"{number}: {script} {argv} on {data.read_bytes()[:300]}")
+            raise
+        statuses.append(done.status)
+    assert all(statuses.count(status) > len(statuses) / 10 for status in (0, 1, 2))  # it tries all

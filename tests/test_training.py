@@ -1,34 +1,34 @@
-"""Loss, evaluation, learning rate, the loop, sampling; whole runs from end to end."""
+"""Loss, evaluation, learning rate, the loop, sampling."""
 
-import hashlib
-import json
 import math
 import re
-import types
+from types import SimpleNamespace
 
 import common
 import pytest
 import torch
-from common import CHAIN, COLUMNS, ROOT, load
+from common import load
+
+LAST = "train-2.py"  # Training and Sampling are the same in all eight
 
 
-def run_of(module, path, seed=0, **knobs):
+def run_of(module, path, **settings):
     """Config, data and a new model, as main() makes them."""
-    config = module.Config(seed=seed, **knobs)
+    config = module.Config(**settings)
     data = module.load_data(path, config, "cpu")
-    torch.manual_seed(seed)
+    torch.manual_seed(config.seed)
     return config, data, module.Transformer(config, len(data.chars) + 2, data.max_len)
 
 
 def losses_by_hand(model, data, items):
-    """For every item its losses, one name at a time and in double precision."""
+    """For every name its losses, one name at a time and in double precision."""
     result = []
     for item in items:
         tokens = [1, *(data.chars.index(char) + 2 for char in item), 1]
         with torch.no_grad():
             logits = model(torch.tensor([tokens[:-1]]))[0].double()  # (T, vocab_size)
-        scores = zip(logits, tokens[1:], strict=True)
-        result.append([(row.exp().sum().log() - row[target]).item() for row, target in scores])
+        rows = zip(logits, tokens[1:], strict=True)
+        result.append([(row.exp().sum().log() - row[target]).item() for row, target in rows])
     return result
 
 
@@ -36,56 +36,90 @@ def mean(lists):
     return sum(map(sum, lists)) / sum(map(len, lists))
 
 
-def test_the_final_losses_are_exact(script):
-    """Over every name of a split, each by itself, all its targets up to the closing boundary."""
-    module = load(script)
-    _, data, model = run_of(module, ROOT / "data" / "sample-names.txt")
-    repeated = data.train_items[:50]  # some test names were trained on
-    data.train_items, data.train = data.train_items[:300], data.train[:300]
-    data.test_items = data.test_items[:200] + repeated
-    data.test = torch.cat([data.test[:200], data.train[:50]])
-    with torch.no_grad():
-        for p in (model.tok_emb.weight, model.lm_head.weight):
-            p.add_(torch.randn_like(p), alpha=0.3)  # away from a guess
+def test_the_loss_is_the_mean_over_all_targets_but_pad():
+    module, generator = load(LAST), torch.Generator().manual_seed(0)
+    logits = torch.randn(3, 4, 6, generator=generator)
+    targets = torch.tensor([[2, 3, 1, 0], [5, 1, 0, 0], [4, 4, 4, 1]])
+    each = torch.zeros(3, 4)
+    for b in range(3):
+        for t in range(4):
+            if targets[b, t]:
+                scores = [math.exp(x) for x in logits[b, t]]
+                each[b, t] = -math.log(scores[targets[b, t]] / sum(scores))
+    losses = module.masked_loss(logits, targets, reduction="none")
+    assert torch.allclose(losses.view(3, 4), each, atol=1e-6)
+    assert module.masked_loss(logits, targets).item() == pytest.approx(each.sum().item() / 9)
+
+
+@pytest.mark.parametrize("short, long", [(600, 0), (90, 60), (3, 1)])
+def test_the_final_losses_are_exact(short, long, tmp_path):
+    """Over every name of a split, each by itself, however they are grouped to evaluate them."""
+    module, path = load(LAST), tmp_path / "names.txt"
+    lines = [f"{chr(97 + i % 9)}{i % 17}ab"[: 2 + i % 3] for i in range(short)]
+    lines += ["xyz"[i % 3] * (200 + i) for i in range(long)] + ["a", "bb", "ann"] * 5
+    path.write_text("\n".join(lines))
+    _, data, model = run_of(module, path, n_layer=1)
     train = losses_by_hand(model, data, data.train_items)
     test = losses_by_hand(model, data, data.test_items)
+    new = [x for x, item in zip(test, data.test_items, strict=True) if item not in data.train_items]
     expected = {
         "train": mean(train),
         "test": mean(test),
         "test_from_2nd": mean([losses[1:] for losses in test]),
-        "test_unseen": mean(test[:200]),
+        "test_unseen": pytest.approx(mean(new), abs=2e-6) if new else None,
     }
-    assert module.final_losses(model, data) == pytest.approx(expected, abs=2e-6)
-    assert len({round(loss, 4) for loss in expected.values()}) == 4  # they can be told apart
+    losses = module.final_losses(model, data)
+    assert losses.pop("test_unseen") == expected.pop("test_unseen")
+    assert losses == pytest.approx(expected, abs=2e-6)
+    assert len(set(losses.values())) == 3  # they can be told apart
+    sizes = []
+    model.register_forward_hook(lambda model, inputs, logits: sizes.append(inputs[0].shape))
+    each = module.token_losses(model, data.train)
+    assert all(B <= 481 and B * (T + 1) <= 8192 for B, T in sizes)  # so memory is bounded
+    assert each.shape == (len(train), data.max_len)
+    for row, own in zip(each.tolist(), train, strict=True):
+        assert row[: len(own)] == pytest.approx(own, abs=1e-5) and not any(row[len(own) :])
 
 
-def test_where_every_test_name_was_trained_on_test_unseen_is_blank(go, names):
-    names.write_text("ab\n" * 10)
-    (row,) = common.read_table(go("train-2-baseline.py").table)
-    assert row["test_unseen"] == "" and float(row["test"]) > 0
-
-
-def test_the_curve_may_use_a_part_of_the_training_split_and_the_row_may_not(go):
-    done = go("train-2-2head.py", data=ROOT / "data" / "sample-names.txt")
-    (row,) = common.read_table(done.table)
+def test_the_curve_may_use_a_part_of_the_training_set_and_the_row_may_not(go, names):
+    names.write_text("".join(f"{'abcde'[i % 5]}{i % 7}{i % 11}\n" for i in range(1500)))
     module = load("train-2-2head.py")
-    _, data, model = run_of(module, ROOT / "data" / "sample-names.txt")
-    model.load_state_dict(common.checkpoint(done.results)["model"])
+    done = go(module)
+    (row,) = common.read_table(done.table)
+    state = common.checkpoint(done.results)
+    _, data, model = run_of(module, names)
+    model.load_state_dict(state["model"])
     losses = losses_by_hand(model, data, data.train_items)
-    assert len(losses) > 1000
     assert float(row["train"]) == pytest.approx(mean(losses), abs=2e-6)
-    (curve,) = done.results.glob("curves/*.csv")
-    step, train, test = curve.read_text().splitlines()[-1].split(",")
-    assert (step, test) == ("4", row["test"])
-    assert float(train) == pytest.approx(mean(losses[:1000]), abs=2e-6)
+    step, train, test = state["curve"][-1]
+    assert (step, f"{test:.6f}") == (4, row["test"])
+    assert train == pytest.approx(mean(losses[:1000]), abs=2e-6)
+    assert f"{train:.6f}" != row["train"]
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_mode_of_a_model_is_left_as_it_was(training, names):
+    """So sampling or evaluating in the loop does not switch dropout off, nor on."""
+    module = load(LAST)
+    _, data, model = run_of(module, names, dropout=0.5)
+    _, _, plain = run_of(module, names)
+    model.train(training)
+    before = torch.get_rng_state()
+    losses = module.token_losses(model, data.test)
+    assert model.training == model.layers[0].mlp.dropout.training == training
+    drawn = module.generate(model, data, 9, torch.Generator().manual_seed(3))
+    assert model.training == model.layers[0].mlp.dropout.training == training
+    assert torch.equal(torch.get_rng_state(), before)  # neither draws for dropout
+    assert torch.equal(losses, module.token_losses(plain, data.test))
+    assert drawn == module.generate(plain, data, 9, torch.Generator().manual_seed(3))
 
 
 def test_learning_rate():
-    """Its landmarks: start, end of the warm-up, half-way down the cosine, the end."""
-    module = load("train-2.py")
+    """Its landmarks: start, end of the warm-up, along the cosine, the end."""
+    module = load(LAST)
 
-    def rates(steps=1000, **knobs):
-        config = module.Config(steps=steps, **knobs)
+    def rates(steps=1000, **settings):
+        config = module.Config(steps=steps, **settings)
         return [module.learning_rate(step, config) for step in range(steps)]
 
     assert rates() == [1e-3] * 1000
@@ -101,154 +135,113 @@ def test_learning_rate():
     assert both[600] == pytest.approx(0.5e-3) and 0 < both[-1] < 1e-8
     assert both[200:] == sorted(both[200:], reverse=True)
     assert rates(warmup_steps=5000)[-1] == pytest.approx(0.2e-3)  # longer than the run
-    assert rates(steps=1, warmup_steps=1) == [1e-3]
 
 
-def weights(go, *argv, script="train-2.py"):
+def weights(go, *argv, script=LAST):
     """The weights that a small run ends with."""
-    done = go(script, *argv, results="weights")
+    done = go(script, *argv, results=f"weights {argv}")
     assert done.status == 0, done.err
-    model = common.checkpoint(done.results)["model"]
-    for path in done.results.glob("checkpoints/*.pt"):
-        path.unlink()
-    return model
+    return common.checkpoint(done.results)["model"]
 
 
-ACT = "--learning-rate 0.002, --lr-decay-to 0.5, --warmup-steps 3, --weight-decay 0.5, --seed 1"
-ACT += ", --grad-clip 0.01, --batch-size 9, --dropout 0.2, --n-layer 3, --validate, --steps 5"
-
-
-@pytest.mark.parametrize("flags", ACT.split(", "))
-def test_every_knob_of_training_acts(flags, go):
-    assert not common.same(weights(go), weights(go, *flags.split()))
-
-
-DO_NOT = "--eval-interval 1, --eval-interval 100, --grad-clip 1000, --lr-decay-to 1, --debug"
-
-
-@pytest.mark.parametrize("flags", DO_NOT.split(", "))
-def test_what_changes_no_weights(flags, go):
-    """With dropout: an evaluation neither draws from its generator nor leaves the wrong mode."""
-    expected = weights(go, "--dropout", 0.2)
-    assert common.same(expected, weights(go, "--dropout", 0.2, *flags.split()))
-
-
-def test_training_is_adamw_on_the_masked_loss_of_the_batches(go, names):
-    """Written out: the same weights after four steps."""
+@pytest.mark.parametrize("clip", [0, 0.2])
+def test_training_is_adamw_on_the_masked_loss_of_the_batches(clip, go, names):
+    """Written out: the same weights after four steps, with warm-up and weight decay."""
     module = load("train-2-2head.py")
-    knobs = {"learning_rate": 0.01, "weight_decay": 0.1, "grad_clip": 0.5, "warmup_steps": 2}
-    config, data, model = run_of(module, names, steps=4, batch_size=8, **knobs)
-    optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.999), weight_decay=0.1)
-    for step, rows in enumerate(module.draw_batches(data, config)[0]):
+    given = {"learning_rate": 0.01, "weight_decay": 0.1, "grad_clip": clip, "warmup_steps": 2}
+    config, data, model = run_of(module, names, steps=4, batch_size=8, **given)
+    values = dict(model.named_parameters())
+    moments = {name: [torch.zeros_like(p), torch.zeros_like(p)] for name, p in values.items()}
+    for t, rows in enumerate(module.draw_batches(data, config)[0], start=1):
         tokens = data.train[rows]
         inputs, targets = tokens[:, :-1], tokens[:, 1:]
         chosen = model(inputs).log_softmax(-1).gather(-1, targets[..., None])[..., 0]
-        optimizer.zero_grad()
-        (-chosen[targets != 0].mean()).backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5)
-        optimizer.param_groups[0]["lr"] = [0.005, 0.01, 0.01, 0.01][step]
-        optimizer.step()
-    flags = [f"--{name.replace('_', '-')}={value}" for name, value in knobs.items()]
+        gradients = torch.autograd.grad(-chosen[targets != 0].mean(), values.values())
+        norm = torch.cat([gradient.flatten() for gradient in gradients]).norm()
+        assert norm > 0.2
+        rate = 0.005 if t == 1 else 0.01
+        with torch.no_grad():
+            for (name, p), gradient in zip(values.items(), gradients, strict=True):
+                gradient = gradient * clip / norm if clip else gradient
+                first, second = moments[name]
+                first.mul_(0.9).add_(0.1 * gradient)
+                second.mul_(0.999).add_(0.001 * gradient**2)
+                p.mul_(1 - rate * 0.1)
+                root = (second / (1 - 0.999**t)).sqrt() + 1e-8
+                p.sub_(rate * (first / (1 - 0.9**t)) / root)
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
     trained = weights(go, *flags, script="train-2-2head.py")
-    for key, value in model.state_dict().items():
-        assert torch.allclose(trained[key], value, rtol=0, atol=1e-6), key
+    for name, p in values.items():
+        assert torch.allclose(trained[name], p, rtol=0, atol=2e-6), name
 
 
-def test_the_loss_falls(script, go):
-    flags = ["--steps", 60, "--eval-interval", 20, "--learning-rate", 0.01, "--batch-size", 16]
-    state = common.checkpoint(go(script, *flags, small=False).results)
-    assert [step for step, _, _ in state["curve"]] == [20, 40, 60]
-    train = [loss for _, loss, _ in state["curve"]]
-    assert train == sorted(train, reverse=True) and train[-1] < train[0] - 0.1
+ACT = "--learning-rate=0.002 --lr-decay-to=0.5 --warmup-steps=3 --weight-decay=0.5 --seed=1"
+ACT += " --grad-clip=0.01 --batch-size=9 --dropout=0.2 --n-layer=3 --validate --steps=5"
+ACT += " --split-seed=1"
+DO_NOT = "--eval-interval=1 --eval-interval=100 --grad-clip=1000 --lr-decay-to=1 --debug"
 
 
-@pytest.mark.parametrize("name", ["train-2-baseline.py", "train-2-2head-4layer.py", "train-2.py"])
-def test_a_loss_that_is_not_finite_ends_the_run_without_a_row(name, go):
-    """One line that says when and what to try, status 1; the next evaluation never comes."""
-    done = go(name, "--learning-rate", 2**31 - 1, "--steps", 9, "--eval-interval", 3)
-    message = common.one_error(done.err)
-    assert done.status == 1 and "not finite" in message and "--learning-rate" in message
-    failed_at = int(re.search(r"step (\d+)", message)[1])
-    assert failed_at % 3 == 0
-    assert len(re.findall("^step ", done.out, re.M)) == failed_at // 3 - 1
-    assert not done.table.exists() and not list(done.results.glob("curves/*"))
+def test_what_changes_the_weights_and_what_does_not(go):
+    """With dropout: evaluating and printing names draws nothing from the training's generator."""
+    plain, dropped = weights(go), weights(go, "--dropout=0.2")
+    for flag in ACT.split():
+        assert not common.same(plain, weights(go, flag)), flag
+    for flag in DO_NOT.split():
+        assert common.same(dropped, weights(go, "--dropout=0.2", flag)), flag
 
 
-def test_end_to_end(script, go, names):
-    """The row, the curve, the checkpoint and the screen tell of one and the same run."""
-    module = load(script)
-    done = go(script)
-    assert (done.status, done.err) == (0, "")
-    (row,) = common.read_table(done.table)
-    config, data, model = run_of(module, names, steps=4, eval_interval=2, batch_size=8)
-    blank = {"preset"} if module.BUILDS_ON else {"preset", "builds_on"}
-    assert {key for key, value in row.items() if value == ""} == blank
-    expected = {
-        "script": script.name,
-        "label": module.LABEL,
-        "builds_on": module.BUILDS_ON or "",
-        "overrides": "batch_size=8 eval_interval=2 steps=4",
-        "data": "small.txt",
-        "data_hash": hashlib.sha256(names.read_bytes()).hexdigest()[:12],
-        "seed": "0",
-        "steps": "4",
-        "threads": "1",
-        "torch": torch.__version__,
-        "source": module.source_hash(),
-    }
-    assert {key: row[key] for key in expected} == expected
-    assert json.loads(row["settings"]) == vars(config)
-    for key in ("train", "test", "test_from_2nd", "test_unseen", "seconds", "ms_per_step"):
-        assert re.fullmatch(r"\d+\.\d{6}", row[key]), key
-    assert float(row["ms_per_step"]) == pytest.approx(250 * float(row["seconds"]), abs=1e-3)
-    assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ", row["finished"])
-    assert re.fullmatch(r"cpu \(.*\)", row["device"])
-    samples = json.loads(row["samples"])
-    assert len(samples) == 10 and set("".join(samples)) <= set(data.chars)
-
-    state = common.checkpoint(done.results)
-    model.load_state_dict(state["model"])
-    assert sum(p.numel() for p in model.parameters()) == int(row["params"])
-    losses = module.final_losses(model, data)
-    assert {key: f"{loss:.6f}" for key, loss in losses.items()} == {key: row[key] for key in losses}
-    assert module.generate(model, data, 10, torch.Generator().manual_seed(0)) == samples
-    if script.name in CHAIN:
-        shape = [int(row[key]) for key in ("n_embd", "head_size", "n_head", "n_layer")]
-        assert shape == list(CHAIN[script.name][1:5])
-
-    (curve,) = done.results.glob("curves/*.csv")
-    header, *points = curve.read_text().splitlines()
-    assert header == "step,train,test" and points[-1] == f"4,{row['train']},{row['test']}"
-    progress = [line for line in done.out.splitlines() if line.startswith("step ")]
-    for point, line in zip(points, progress, strict=True):
-        step, train, test = point.split(",")
-        assert re.match(rf"step +{step}  train {float(train):.4f}  test {float(test):.4f}", line)
-        assert "ms/step" in line and "left" in line
-    assert [point.split(",")[0] for point in points] == ["2", "4"]
-    for name in samples:
-        assert name in done.out
-
-
-def test_one_seed_gives_one_run(step, go):
-    """To the bit; another seed gives other batches, weights, losses and names."""
-    knobs = ["--dropout", 0.1] if step.name == "train-2.py" else []
+def test_one_seed_gives_one_run(go):
+    """To the bit, dropout included; another seed gives other batches, weights, losses and names."""
     a, b, c = (
-        go(step, "--seed", seed, *knobs, results=folder).results
+        go(LAST, "--seed", seed, "--dropout", 0.1, results=folder).results
         for seed, folder in ((3, "a"), (3, "b"), (4, "c"))
     )
     common.assert_twins(a, b)
     (row,), (other,) = (common.read_table(folder / "results.csv") for folder in (a, c))
-    differing = {key for key in COLUMNS if row[key] != other[key]}
-    expected = {"seed", "train", "test", "test_from_2nd", "test_unseen", "samples", "settings"}
-    assert differing - set(common.TIMES) == expected
+    differing = {key for key in row if row[key] != other[key]} - set(common.TIMES)
+    losses = {"train", "test", "test_from_2nd", "test_unseen"}
+    assert differing == losses | {"seed", "samples", "settings", "curve"}
+
+
+def test_what_a_run_prints(go):
+    """What it trains on, then a line per evaluation, which stays, with names of the model's own."""
+    done = go(LAST, "--steps=7", "--eval-interval=3")
+    lines = done.out.splitlines()
+    assert re.findall(r"\d+|^\S+:", lines[0]) == ["small.txt:", "60", "7", "9"]
+    steps = [line for line in lines if line.startswith("step ")]
+    curve = common.checkpoint(done.results)["curve"]
+    assert [step for step, *_ in curve] == [3, 6, 7]
+    for line, (step, train, test) in zip(steps, curve, strict=True):
+        words = rf"step +{step}  train {train:.4f}  test {test:.4f} +\S+ ms/step +\d+ s left(.+)"
+        drawn = re.fullmatch(words, line)[1].split()
+        assert 2 <= len(drawn) <= 3 and set("".join(drawn)) <= set("abcdeimno")
+    assert "\r" not in done.out
+
+
+def test_every_script_learns(step, go):
+    flags = ["--steps", 60, "--eval-interval", 20, "--learning-rate", 0.01, "--batch-size", 16]
+    curve = common.checkpoint(go(step, *flags, small=False).results)["curve"]
+    train = [loss for _, loss, _ in curve]
+    assert train == sorted(train, reverse=True) and train[-1] < train[0] - 0.1
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_without_a_row(go):
+    """One line that says when and what to try; the next evaluation never comes."""
+    done = go("train-2-2head-4layer.py", "--learning-rate", 2**31 - 1, "--eval-interval", 1)
+    message = common.one_error(done.err)
+    assert done.status == 1 and "not finite" in message and "--learning-rate" in message
+    assert (
+        len(re.findall("^step ", done.out, re.M)) == int(re.search(r"step (\d+)", message)[1]) - 1
+    )
+    assert common.read_table(done.table) == []
 
 
 class Rigged(torch.nn.Module):
     """A model whose next token depends on the last one alone: {token: {next token: share}}."""
 
-    def __init__(self, vocab_size, shares):
+    def __init__(self, shares):
         super().__init__()
-        table = torch.zeros(vocab_size, vocab_size)
+        table = torch.zeros(4, 4)
         for token, row in shares.items():
             for following, share in row.items():
                 table[token, following] = share
@@ -260,49 +253,52 @@ class Rigged(torch.nn.Module):
         return self.logits[tokens]
 
 
-def draw(module, shares, num=50, seed=0, **options):
-    data = types.SimpleNamespace(chars=["a", "b"], max_len=6)  # tokens 2 and 3, 5 letters at most
+def draw(shares, num=50, seed=0, **options):
+    data = SimpleNamespace(chars=["a", "b"], max_len=6)  # tokens 2 and 3, 5 letters at most
     generator = torch.Generator().manual_seed(seed)
-    return module.generate(Rigged(4, shares), data, num, generator, **options)
-
-
-def test_a_name_ends_at_the_boundary_or_at_the_longest_and_holds_no_pad(script):
-    module = load(script)
-    assert draw(module, {1: {2: 1}, 2: {3: 1}, 3: {1: 1}}) == ["ab"] * 50
-    assert draw(module, {1: {0: 0.9, 3: 0.1}, 3: {0: 0.9, 3: 0.1}}) == ["bbbbb"] * 50
-    assert draw(module, {1: {1: 1}}) == [""] * 50
+    return load(LAST).generate(Rigged(shares), data, num, generator, **options)
 
 
 SHARES = {1: {2: 1 / 2, 3: 1 / 4, 1: 1 / 4}, 2: {1: 1}, 3: {3: 1 / 2, 1: 1 / 2}}
 
 
+def test_a_name_ends_at_the_boundary_or_at_the_longest_and_holds_no_pad():
+    assert draw({1: {2: 1}, 2: {3: 1}, 3: {1: 1}}) == ["ab"] * 50
+    assert draw({1: {0: 0.9, 3: 0.1}, 3: {0: 0.9, 3: 0.1}}) == ["bbbbb"] * 50
+    assert draw({1: {1: 1}}) == [""] * 50
+
+
 def test_names_are_drawn_with_the_models_probabilities():
     """Each as often as it is likely; and the generator alone decides."""
-    module = load("train-2.py")
-    drawn = draw(module, SHARES, num=4000)
+    drawn = draw(SHARES, num=4000)
     assert set(drawn) == {"a", "", "b", "bb", "bbb", "bbbb", "bbbbb"}
     for name, share in (("a", 1 / 2), ("", 1 / 4), ("b", 1 / 8), ("bbbbb", 1 / 64)):
         assert abs(drawn.count(name) / 4000 - share) < 5 * math.sqrt(share / 4000), name
     torch.manual_seed(5)
-    assert draw(module, SHARES, num=4000) == drawn != draw(module, SHARES, num=4000, seed=1)
+    assert draw(SHARES, num=4000) == drawn != draw(SHARES, num=4000, seed=1)
 
 
 def test_a_prompt_begins_every_name():
-    drawn = draw(load("train-2.py"), SHARES, num=200, prompt="ab")
-    assert set(drawn) == {"ab", "abb", "abbb", "abbbb"}
+    assert set(draw(SHARES, num=200, prompt="ab")) == {"ab", "abb", "abbb", "abbbb"}
+    assert draw(SHARES, prompt="bbbbb") == ["bbbbb"] * 50  # as long as a name can be
 
 
 def test_a_low_temperature_prefers_the_likelier_names():
-    module = load("train-2.py")
-    cold, plain, hot = (
-        draw(module, SHARES, num=2000, temperature=t).count("a") for t in (0.1, 1, 3)
-    )
+    cold, plain, hot = (draw(SHARES, num=2000, temperature=t).count("a") for t in (0.1, 1, 3))
     assert cold > 1900 > 1200 > plain > 800 > hot
 
 
+def test_top_k_draws_only_the_k_likeliest():
+    """PAD, which is never drawn, is none of them; any k is allowed."""
+    shares = {1: {0: 0.7, 2: 0.15, 3: 0.1, 1: 0.05}, 2: {1: 1}, 3: {1: 1}}
+    for k, expected in ((1, {"a"}), (2, {"a", "b"}), (3, {"a", "b", ""}), (9, {"a", "b", ""})):
+        assert set(draw(shares, num=500, top_k=k)) == expected
+    assert draw(shares, top_k=4) == draw(shares, top_k=99) == draw(shares)
+
+
 def test_sampling_ends_when_every_name_has():
-    """Data with one very long item would otherwise keep it busy for hours."""
-    module, model = load("train-2.py"), Rigged(4, {1: {2: 1}, 2: {3: 1}, 3: {1: 1}})
-    data = types.SimpleNamespace(chars=["a", "b"], max_len=1000)
-    module.generate(model, data, 4, torch.Generator())
+    """Data with one very long name would otherwise keep it busy for hours."""
+    model = Rigged({1: {2: 1}, 2: {3: 1}, 3: {1: 1}})
+    data = SimpleNamespace(chars=["a", "b"], max_len=1000)
+    load(LAST).generate(model, data, 4, torch.Generator())
     assert model.lengths == [1, 2, 3]
