@@ -19,7 +19,7 @@ from lib.command import ROOT, Failure, Parser, count, run
 from lib.steps import load
 from lib.tables import TABLES
 
-COLUMNS = list(TABLES["texts.csv"])
+COLUMNS = TABLES["texts.csv"]
 
 
 def windows(tokens, length, pad):

@@ -101,4 +101,4 @@ def test_no_imports_go_in_a_circle_and_no_command_imports_another():
 
 
 def test_the_tools_read_the_columns_that_the_scripts_write():
-    assert load(ROOT / "train-2.py").COLUMNS == [*RESULTS]
+    assert load(ROOT / "train-2.py").COLUMNS == RESULTS

@@ -193,7 +193,7 @@ def test_published_steps_stand_beside_their_reimplementation(tmp_path):
     assert cells == ["1.90 / 2.00", "1.925", "1.950 ± 0.635", "1.800 ± 0.000"]
     assert text_of(project, "count replication-error") == "0.025"
     with open(table, "a") as file:
-        file.write(f"{BASE},,,,2.5,train-2-not-run\n")
+        file.write(f"{BASE},,2,2,2.5,train-2-not-run\n")
     assert text_of(project, "count replication-error") == "(not recorded)", "of all or of none"
 
 

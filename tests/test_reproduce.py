@@ -72,10 +72,9 @@ def test_scripts_presets_and_seeds_are_lacking_the_longest_first(root, plan):
     assert tree(root) == before, "a dry run writes and runs nothing"
 
 
-def test_names_choose_a_script_with_its_presets_or_one_preset(root, plan):
+def test_a_name_is_one_step_and_without_names_it_is_all(root, plan):
     write_stub(root, "train-2-b.py")
-    assert plan("train-2.py") == [BIG, PLAIN]
-    assert plan("train-2") == [BIG, PLAIN]
+    assert plan("train-2.py") == plan("train-2") == [PLAIN]
     assert plan("train-2.py@big") == plan("train-2@big") == [BIG]
     assert len(plan("train-2@big", "train-2-b.py")) == 3
     assert len(plan()) == 4

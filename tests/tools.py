@@ -22,7 +22,7 @@ from lib.pages import BLOCKS
 from lib.steps import find_steps
 from lib.tables import RESULTS, TABLES, read_csv
 
-COLUMNS = [*RESULTS]
+COLUMNS = RESULTS
 BASE, WIDE, HEADS, LAYERS, MLP, LN, ROPE, LAST = (name.removesuffix(".py") for name in CHAIN)
 
 

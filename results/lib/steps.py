@@ -57,9 +57,9 @@ def load(path):
     return module
 
 
-def load_names(module, file=None):
+def load_names(module):
     """makemore's names, downloaded on first use: no other data is comparable."""
-    data = module.load_data(file, module.Config(), "cpu")
+    data = module.load_data(None, module.Config(), "cpu")
     if data.hash != module.NAMES_SHA256[:12]:
         raise Failure("data/names.txt is not to be had, or not makemore's: see data/README.md", 1)
     return data

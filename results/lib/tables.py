@@ -47,60 +47,33 @@ def points(text):
     return [(int(step), loss(train), loss(test)) for step, train, test in json.loads(text or "[]")]
 
 
-def columns(names, read):
-    return dict.fromkeys(names.split(), read)
-
-
-RESULTS = {
-    **columns("script preset overrides", str),
-    **columns("seed params", int),
-    **columns("train test test_from_2nd", loss),
-    "test_unseen": optional_loss,  # blank where every test name was trained on
-    "seconds": loss,
-    **columns("device torch data data_hash source", str),
+READ = {  # how a column is read, whichever table it is in; those that are not here are text
+    **dict.fromkeys("seed params context position targets names new n_layer n_embd".split(), int),
+    **dict.fromkeys("layer head query key block_size characters threads".split(), int),
+    **dict.fromkeys("train test test_from_2nd loss random_windows error weight".split(), loss),
+    **dict.fromkeys("seconds ms_per_step".split(), loss),
+    # blank: the baseline's ratio, the bigram's discount, where every test name was trained on
+    **dict.fromkeys("ratio discount exact test_unseen".split(), optional_loss),
     "finished": moment,
     "settings": json_of(dict),
     "samples": json_of(list),
     "curve": points,
 }
-MODEL = columns("script preset", str) | {"seed": int, "fingerprint": str}
-TABLES = {  # besides results.csv
-    "speed.csv": {  # written by bench.py
-        **columns("script preset fingerprint", str),
-        "ms_per_step": loss,
-        "ratio": optional_loss,  # to what it builds on; blank for the baseline
-        "threads": int,
-        **columns("device torch", str),
-    },
-    "ngram.csv": {  # written by ngram.py
-        **{"model": str, "context": int, "discount": optional_loss},
-        **columns("train test test_from_2nd test_unseen", loss),
-    },
-    "texts.csv": {  # written by stream.py
-        **columns("script text text_hash", str),
-        **columns("block_size seed params characters", int),
-        **columns("loss random_windows seconds", loss),
-        **columns("device torch source", str),
-        **{"finished": moment, "settings": json_of(dict)},
-    },
-    "published/chain.csv": {
-        **columns("script preset", str),
-        **columns("train test exact", optional_loss),
-        "rebuilt": str,  # the name of the idea that reimplements it
-    },
-    "published/texts.csv": {"text_hash": str, **columns("block_size n_layer n_embd", int)}
-    | {"loss": loss},
-    # written by dissect.py
-    "by-position.csv": {**MODEL, "position": int, "targets": int, "loss": loss},
-    "attention.csv": {
-        **MODEL,
-        "name": str,
-        **columns("layer head query key", int),
-        "weight": float,
-    },
-    "generated.csv": {**MODEL, "names": int, "new": int},
-    "over-names.csv": {**columns("script preset fingerprint", str), "error": loss},
+RESULTS = """script preset overrides seed params train test test_from_2nd test_unseen seconds device
+torch data data_hash source finished settings samples curve""".split()
+TABLES = {  # besides results.csv, by what writes them: bench, ngram, stream, by hand, dissect
+    "speed.csv": "script preset fingerprint ms_per_step ratio threads device torch",
+    "ngram.csv": "model context discount train test test_from_2nd test_unseen",
+    "texts.csv": "script text text_hash block_size seed params characters loss random_windows "
+    "seconds device torch source finished settings",
+    "published/chain.csv": "script preset train test exact rebuilt",  # rebuilt: by that idea
+    "published/texts.csv": "text_hash block_size n_layer n_embd loss",
+    "by-position.csv": "script preset seed fingerprint position targets loss",
+    "attention.csv": "script preset seed fingerprint name layer head query key weight",
+    "generated.csv": "script preset seed fingerprint names new",
+    "over-names.csv": "script preset fingerprint error",
 }
+TABLES = {name: columns.split() for name, columns in TABLES.items()}
 
 
 # --- Files ---
@@ -117,14 +90,14 @@ def read_csv(path, columns):
     line, column = 1, ""
     try:
         for values in reader:
-            if line == 1 and values != list(columns):
+            if line == 1 and values != columns:
                 raise Failure(f"{path} has a foreign header; it must be {','.join(columns)}")
             if line > 1 and values:  # a blank line is no row
                 if len(values) != len(columns):
                     raise ValueError(f"{len(values)} fields, not {len(columns)}")
                 row = {}
-                for (column, read), value in zip(columns.items(), values, strict=True):
-                    row[column] = read(value)
+                for column, value in zip(columns, values, strict=True):
+                    row[column] = READ.get(column, str)(value)
                 rows.append(row)
             line, column = reader.line_num + 1, ""  # a row may span lines: name its first
     except (csv.Error, ValueError, TypeError, RecursionError) as error:
