@@ -76,7 +76,7 @@ def test_a_name_is_one_step_and_without_names_it_is_all(root, plan):
     write_stub(root, "train-2-b.py")
     assert plan("train-2.py") == plan("train-2") == [PLAIN]
     assert plan("train-2.py@big") == plan("train-2@big") == [BIG]
-    assert len(plan("train-2@big", "train-2-b.py")) == 3
+    assert len(plan("train-2@big", "train-2-b.py")) == 2
     assert len(plan()) == 4
 
 
