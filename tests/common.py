@@ -1,10 +1,8 @@
-"""What the tests share: the scripts, loading one, starting one, reading what it wrote."""
+"""What the tests share: the scripts, loading one, reading what it wrote, comparing two."""
 
 import ast
 import csv
 import re
-import subprocess
-import sys
 import types
 from itertools import zip_longest
 from pathlib import Path
@@ -22,14 +20,11 @@ CHAIN = {  # label, n_embd, head_size, n_head, n_layer, parameters, builds on
     "train-2-2head-4layer-mlp-ln-rope.py": ("+ RoPE", 32, 16, 2, 4, 52252, "2head-4layer-mlp-ln"),
     "train-2.py": ("+ GELU", 32, 16, 2, 4, 52252, "2head-4layer-mlp-ln-rope"),
 }
-BANNERS = ["Configuration", "Data", "Model", "Training", "Sampling", "Results", "Main"]
 COLUMNS = (
     "script preset overrides seed params train test test_from_2nd test_unseen seconds device torch "
     "data data_hash source finished settings samples curve"
 ).split()
 TIMES = ("seconds", "finished")  # all that two runs of one seed may differ in
-NOWHERE = "http://127.0.0.1:9/names.txt"  # a port that nobody listens on
-SMALL = "--steps 4 --eval-interval 2 --batch-size 8 --device cpu".split()
 LOADED = {}
 
 
@@ -39,18 +34,9 @@ def load(path, fresh=False):
     if fresh or path not in LOADED:
         module = types.ModuleType(path.stem)
         module.__file__ = str(path)
-        code = compile(path.read_text("utf-8"), path, "exec")  # leaves no __pycache__
-        exec(code, module.__dict__)
-        module.NAMES_URL = NOWHERE
+        exec(compile(path.read_text("utf-8"), path, "exec"), module.__dict__)
         LOADED[path] = module
     return LOADED[path]
-
-
-def start(script, *argv, **options):
-    """The script in a process of its own, with its output in pipes."""
-    command = [sys.executable, str(ROOT / script), *map(str, argv)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, **pipes | {"encoding": "utf-8"} | options)
 
 
 def read_table(path):
@@ -62,15 +48,8 @@ def read_table(path):
     csv.field_size_limit(2**31 - 1)  # a curve can be long
     with open(path, newline="", encoding="utf-8") as file:
         header, *rows = filter(None, csv.reader(file, strict=True))
-    assert header == COLUMNS
-    assert all(len(row) == len(COLUMNS) for row in rows), "a row lacks columns"
-    assert COLUMNS not in rows, "a second header"
+    assert header == COLUMNS and COLUMNS not in rows
     return [dict(zip(header, row, strict=True)) for row in rows]
-
-
-def but_times(row):
-    """A row, or a checkpoint, without what differs from run to run of the same seed."""
-    return {key: value for key, value in row.items() if key not in TIMES}
 
 
 def checkpoint(results):
@@ -92,9 +71,12 @@ def same(a, b):
 
 def assert_twins(results, twin):
     """Two results folders hold the same run: row and checkpoint, but for the times."""
-    (row,), (other_row,) = (read_table(Path(folder, "results.csv")) for folder in (results, twin))
-    assert but_times(row) == but_times(other_row)
-    assert same(but_times(checkpoint(results)), but_times(checkpoint(twin)))
+    runs = []
+    for folder in (results, twin):
+        (row,), state = read_table(Path(folder, "results.csv")), checkpoint(folder)
+        runs.append([{k: v for k, v in x.items() if k not in TIMES} for x in (row, state)])
+    assert runs[0][0] == runs[1][0]
+    assert same(*runs)
 
 
 def one_error(stderr):

@@ -7,6 +7,7 @@ import socket
 import sys
 import types
 
+SMALL = "--steps 4 --eval-interval 2 --batch-size 8".split()
 PROXIES = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")
 os.environ |= dict.fromkeys(PROXIES, "http://127.0.0.1:9")  # for processes that a test starts
 os.environ["no_proxy"] = "127.0.0.1,localhost"
@@ -48,12 +49,6 @@ def put_back(monkeypatch):
 
 
 @pytest.fixture
-def scripts():
-    """The paths of the eight steps."""
-    return [common.ROOT / name for name in common.CHAIN]
-
-
-@pytest.fixture
 def names(tmp_path):
     """A small data file: 60 names over nine letters, two to seven long, some of them twice."""
     rng = random.Random(7)
@@ -67,14 +62,13 @@ def names(tmp_path):
 def go(tmp_path, names, capsys, monkeypatch):
     """Run a script in this process on the small data: status, output, and where its results lie.
 
-    `small` gives it few steps, which flags override. It calls main(); `shell` runs the file as a
-    command does, so that OSError and Ctrl-C become a line.
+    `small` gives it few steps, which flags override. It calls main(); `shell` runs the file.
     """
 
     def run(script, *argv, results="results", data=names, small=True, shell=False):
         module = script if isinstance(script, types.ModuleType) else common.load(script)
         results = tmp_path / results
-        flags = ["--results-dir", results, *(common.SMALL if small else ["--device", "cpu"])]
+        flags = ["--results-dir", results, "--device", "cpu", *(SMALL if small else [])]
         flags += ["--data", data] if data else []
         argv = list(map(str, [*flags, *argv]))
         capsys.readouterr()
@@ -89,9 +83,7 @@ def go(tmp_path, names, capsys, monkeypatch):
             message = stop.code if isinstance(stop.code, str) else ""
             status = 1 if message else stop.code or 0
         out, err = capsys.readouterr()
-        table = results / "results.csv"
-        return types.SimpleNamespace(
-            status=status, out=out, err=err + message, results=results, table=table
-        )
+        places = {"results": results, "table": results / "results.csv"}
+        return types.SimpleNamespace(status=status, out=out, err=err + message, **places)
 
     return run

@@ -5,17 +5,14 @@ takes a tensor of either kind together with one of the other. It has random numb
 notes whenever the CPU has to wait for it.
 """
 
-import types
-from pathlib import Path
-
 import pytest
 import torch
 import torch.optim.optimizer as optimizer
+from common import checkpoint, load, same
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-ROOT = Path(__file__).resolve().parent.parent
-SCRIPTS = {"train-2-baseline": [], "train-2": ["--dropout", "0.2", "--n-layer", "2"]}
+SCRIPTS = {"train-2-baseline.py": [], "train-2.py": ["--dropout=0.2", "--n-layer=1"]}
 ATEN = torch.ops.aten
 COPIES = (ATEN._to_copy.default, ATEN.copy_.default)
 
@@ -81,6 +78,8 @@ class Simulation(TorchDispatchMode):
             self.waits += bool(remote and local) or is_remote != bool(remote)
         elif func is ATEN._local_scalar_dense.default:
             self.waits += is_remote
+        elif func is ATEN.index.Tensor and isinstance(args[0], Remote):
+            self.waits += bool(local)  # an index on the CPU is copied
         elif remote:  # CUDA, too, takes a number of the CPU beside its tensors
             mixed = any(x.dim() for x in local)
             mixed |= any(isinstance(x, torch.Generator) for x in leaves)
@@ -113,101 +112,44 @@ def device(monkeypatch):
         yield simulation
 
 
-def load(stem):
-    """The script as a module that runs on the simulated device."""
-    module = types.ModuleType(stem)
-    module.__file__ = str(ROOT / f"{stem}.py")
-    exec(compile(Path(module.__file__).read_text("utf-8"), stem, "exec"), module.__dict__)
-    parse = module.parse
+@pytest.mark.filterwarnings("ignore:.*copying from a non-meta parameter")  # it does copy, here
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_run_mixes_no_devices_and_no_step_waits(script, device, names, tmp_path, monkeypatch):
+    """From the data to the names; stopped and resumed it ends like its twin."""
+    module, waits = load(script), {}
+    parse, rate = module.parse, module.learning_rate
+    flags = "--steps=6 --eval-interval=3 --batch-size=4 --device=cpu".split()
 
     def on_simulation(argv):
-        options, *rest = parse(["--device", "cpu", *map(str, argv)])
+        options, *rest = parse([*flags, *SCRIPTS[script], "--data", str(names), *argv])
         options.device = "meta"
         return options, *rest
 
-    module.parse = on_simulation
-    return module
-
-
-@pytest.fixture
-def flags(tmp_path):
-    """Of a small run; the list has names in both splits, so that all four losses are computed."""
-    names = ["anna", "bob", "cleo", "dorothea", "bo", "eli", "fay", "gus", "hal", "ida", "jo"] * 4
-    path = tmp_path / "names.txt"
-    path.write_text("\n".join([*names, "kim", "lou", "max", "ned"]), "utf-8")
-    flags = "--steps 6 --eval-interval 2 --batch-size 4 --grad-clip 1 --data".split()
-    return [*flags, path]
-
-
-def checkpoint(folder):
-    (path,) = folder.glob("checkpoints/*.pt")
-    saved = torch.load(path, weights_only=True)
-    return {key: saved[key] for key in ("model", "optimizer", "rng", "curve", "step")}
-
-
-@pytest.mark.filterwarnings("ignore:.*copying from a non-meta parameter")  # it does copy, here
-@pytest.mark.parametrize("stem", SCRIPTS)
-def test_a_run_mixes_no_devices(stem, device, flags, tmp_path, monkeypatch):
-    """main() from the data to ten names; stopped and resumed it ends like its twin."""
-    module = load(stem)
-    flags = [*flags, *SCRIPTS[stem], "--results-dir"]
-    module.main([*flags, tmp_path / "twin"])
-    assert (tmp_path / "twin" / "results.csv").read_text("utf-8").count("\n") == 2
-
-    def stop(step, config):
-        if step == 3:
-            raise KeyboardInterrupt
-        return rate(step, config)
-
-    with monkeypatch.context() as patch:
-        rate = module.learning_rate
-        patch.setattr(module, "learning_rate", stop)
-        with pytest.raises(KeyboardInterrupt):
-            module.main([*flags, tmp_path / "stopped"])
-    module.main([*flags, tmp_path / "stopped", "--resume"])
-    twins = [checkpoint(tmp_path / name) for name in ("twin", "stopped")]
-    torch.testing.assert_close(*twins, rtol=0, atol=0)
-
-
-@pytest.mark.parametrize("stem", SCRIPTS)
-def test_sampling_mixes_no_devices(stem, device, flags):
-    module = load(stem)
-    options, config, _ = module.parse([*flags, *SCRIPTS[stem]])
-    data = module.load_data(options.data, config, options.device)
-    model = module.Transformer(config, len(data.chars) + 2, data.max_len).to(options.device)
-    generator = torch.Generator().manual_seed(0)
-    names = module.generate(model, data, 5, generator, prompt="d", temperature=0.5, top_k=3)
-    assert len(names) == 5 and all(name.startswith("d") for name in names)
-
-
-@pytest.mark.parametrize("stem", SCRIPTS)
-def test_no_step_waits_for_the_device(stem, device, flags, monkeypatch):
-    """But the last before an evaluation."""
-    module = load(stem)
-    rate, waits = module.learning_rate, []
-
     def learning_rate(step, config):
-        waits.append(device.waits)
+        if step == stop:
+            raise KeyboardInterrupt
+        waits[step] = device.waits
         return rate(step, config)
 
+    monkeypatch.setattr(module, "parse", on_simulation)
     monkeypatch.setattr(module, "learning_rate", learning_rate)
-    module.main([*flags, *SCRIPTS[stem], "--grad-clip", 0, "--eval-interval", 3, "--no-record"])
-    assert waits[0] == waits[1] == waits[2] < waits[3] == waits[4] == waits[5] < device.waits
+    twin, stopped = (["--results-dir", str(tmp_path / name)] for name in ("twin", "stopped"))
+    stop = None
+    module.main(twin)
+    counts = list(waits.values())  # but the last step before an evaluation waits
+    assert counts[0] == counts[1] == counts[2] < counts[3] == counts[4] == counts[5] < device.waits
+    stop = 4
+    with pytest.raises(KeyboardInterrupt):
+        module.main([*stopped, "--grad-clip=0"])
+    stop = None
+    module.main([*stopped, "--resume"])
+    a, b = (checkpoint(tmp_path / name) for name in ("twin", "stopped"))
+    assert all(same(a[key], b[key]) for key in ("model", "optimizer", "rng", "curve", "step"))
 
-
-def test_the_simulation_refuses_to_mix_devices(device):
-    """What CUDA refuses, and an index on the CPU, for which every step would wait."""
-    there, here = torch.ones(2, 2, device="meta"), torch.ones(2, 2)
-    assert isinstance(there, Remote) and (there + 1).sum().item() == 8
-    assert torch.equal((there + torch.tensor(1.0)).cpu(), here + 1)
-    index = torch.tensor([0])
-    for mix in (
-        lambda: there + here,
-        lambda: there @ here,
-        lambda: there[index],
-        lambda: here.index_put_((index,), there[:1]),
-        lambda: torch.cat([here, there]),
-        lambda: torch.multinomial(there, 1, generator=torch.Generator()),
-    ):
-        with pytest.raises(RuntimeError, match="two devices"):
-            mix()
+    module.main([*stopped, "--no-record", "--grad-clip=1"])
+    options, config, _ = module.parse([])
+    data = module.load_data(options.data, config, "meta")
+    model = module.Transformer(config, len(data.chars) + 2, data.max_len).to("meta")
+    generator = torch.Generator().manual_seed(0)
+    drawn = module.generate(model, data, 5, generator, prompt="d", temperature=0.5, top_k=3)
+    assert len(drawn) == 5 and all(name.startswith("d") for name in drawn)

@@ -1,4 +1,4 @@
-"""The models: shapes, a reference written out by loops, what a logit may depend on, dropout."""
+"""The models: a reference written out by loops, what a logit may depend on, dropout."""
 
 import cmath
 import math
@@ -11,12 +11,12 @@ from common import CHAIN, load
 ROPE = "train-2-2head-4layer-mlp-ln-rope.py"
 
 
-def build(module, vocab_size=28, max_len=20, **settings):
+def build(module, max_len=20, **settings):
     """A model as a run makes it, in double precision from the start and without dropout."""
     torch.manual_seed(0)
     torch.set_default_dtype(torch.float64)
     try:
-        return module.Transformer(module.Config(**settings), vocab_size, max_len).eval()
+        return module.Transformer(module.Config(**settings), 28, max_len).eval()
     finally:
         torch.set_default_dtype(torch.float32)
 
@@ -33,35 +33,6 @@ def has(step, first):
     """Whether a step of the chain is `first` or comes after it."""
     order = list(CHAIN)
     return order.index(step) >= order.index(first)
-
-
-def shapes(step, vocab, width, head_size, n_head, n_layer):
-    """{parameter: its shape} of a step of the chain. A Linear's weight is (out, in)."""
-
-    def linear(name, n_in, n_out):
-        return {f"{name}.weight": (n_out, n_in), f"{name}.bias": (n_out,)}
-
-    gathered = n_head * head_size
-    layer = {"attn.qkv.weight": (3 * gathered, width)}
-    if has(step, "train-2-2head.py"):
-        layer |= linear("attn.proj", gathered, width)
-    if has(step, "train-2-2head-4layer-mlp.py"):
-        layer |= linear("mlp.fc", width, 4 * width) | linear("mlp.proj", 4 * width, width)
-    if has(step, "train-2-2head-4layer-mlp-ln.py"):
-        layer |= {f"ln{i}.{part}": (width,) for i in (1, 2) for part in ("weight", "bias")}
-    if has(step, "train-2-2head-4layer.py"):
-        layer = {f"layers.{i}.{k}": shape for i in range(n_layer) for k, shape in layer.items()}
-    out = width if has(step, "train-2-2head.py") else head_size
-    return {"tok_emb.weight": (vocab, width)} | layer | linear("lm_head", out, vocab)
-
-
-def test_shapes_and_parameters(step):
-    """Only qkv has no bias; there is no position embedding and no final LayerNorm."""
-    _, width, head_size, n_head, n_layer, parameters, _ = CHAIN[step.name]
-    expected = shapes(step.name, 28, width, head_size, n_head, n_layer)
-    state = build(load(step)).state_dict()
-    assert {name: tuple(value.shape) for name, value in state.items()} == expected
-    assert sum(map(math.prod, expected.values())) == parameters
 
 
 def rotated(vector, place):
@@ -98,9 +69,7 @@ def reference(step, w, tokens, n_head, n_layer):
     def norm(name, x):
         if not has(step, "train-2-2head-4layer-mlp-ln.py"):
             return x
-        x = x - x.mean(dim=1, keepdim=True)
-        x = x / (x.square().mean(dim=1, keepdim=True) + 1e-5).sqrt()
-        return x * w[f"{name}.weight"] + w[f"{name}.bias"]
+        return F.layer_norm(x, x.shape[1:], w[f"{name}.weight"], w[f"{name}.bias"])
 
     x = w["tok_emb.weight"][tokens]
     for layer in range(n_layer):
@@ -112,27 +81,25 @@ def reference(step, w, tokens, n_head, n_layer):
         if has(step, "train-2-2head-4layer-mlp.py"):
             z = linear(f"{here}mlp.fc", norm(f"{here}ln2", x))
             gelu = z * (1 + torch.erf(z / math.sqrt(2))) / 2
-            z = gelu if step == "train-2.py" else z.clamp(min=0)
-            x = x + linear(f"{here}mlp.proj", z)
+            x = x + linear(f"{here}mlp.proj", gelu if step == "train-2.py" else z.clamp(min=0))
     return linear("lm_head", x)
 
 
 def test_a_model_is_its_mathematics(step):
-    """Attention by loops, live or by the kernel; what is added, normalised, rotated, and where."""
+    """Its size, and what it computes: attention, what is added, normalised, rotated, and where."""
+    _, _, _, n_head, n_layer, parameters, _ = CHAIN[step.name]
     module = load(step)
-    _, _, _, n_head, n_layer, *_ = CHAIN[step.name]
+    assert sum(p.numel() for p in build(module).parameters()) == parameters
     odd = {"n_embd": 18, **({"n_head": 3} if n_head > 1 else {"head_size": 5})}
     for settings in ({}, odd):
         model = build(module, **settings)
         with torch.no_grad():
             for p in model.parameters():  # away from ones, zeros, and a softmax that is flat
                 p.add_(torch.randn_like(p), alpha=0.1)
-            tokens = inputs(2, 7)
-            logits = model(tokens)
-            for own, name in zip(logits, tokens, strict=True):
-                heads = settings.get("n_head", n_head)
-                expected = reference(step.name, model.state_dict(), name, heads, n_layer)
-                assert torch.allclose(own, expected, rtol=0, atol=1e-9)
+            tokens = inputs(1, 7)
+            heads = settings.get("n_head", n_head)
+            expected = reference(step.name, model.state_dict(), tokens[0], heads, n_layer)
+            assert torch.allclose(model(tokens)[0], expected, rtol=0, atol=1e-9)
 
 
 def test_no_position_looks_ahead(step):
@@ -187,30 +154,18 @@ def test_sizes_that_do_not_fit_together(argv, word, go):
     assert not done.results.exists()
 
 
-def test_dropout_acts_in_training_only():
-    """And what is evaluated is the model without dropout."""
+def test_dropout_in_training_only(calls):
+    """On attention weights, attention output and MLP output: about half are zero at 0.5."""
     module, tokens = load("train-2.py"), inputs(4, 10)
-    plain, model = (build(module, dropout=share) for share in (0.0, 0.5))
+    plain, model = (build(module, dropout=share, n_layer=1) for share in (0.0, 0.5))
     assert torch.equal(model(tokens), plain(tokens))
-    model.train()
-    assert not torch.equal(model(tokens), model(tokens))
-
-
-def test_dropout_stands_on_attention_weights_attention_output_and_mlp_output(calls):
-    """About half of these are zero at 0.5, and nothing is before the projections."""
-    model = build(load("train-2.py"), dropout=0.5, n_layer=1)
-    layer, zeros = model.layers[0], {}
-    parts = {"attn": layer.attn, "mlp": layer.mlp, "fc": layer.mlp.fc}
-    for name, part in parts.items():
-        part.register_forward_hook(
-            lambda part, x, y, name=name: zeros.update({name: (y == 0).double().mean().item()})
-        )
-    model.train()(inputs(4, 10))
-    assert zeros == {
-        "attn": pytest.approx(0.5, abs=0.1),
-        "mlp": pytest.approx(0.5, abs=0.1),
-        "fc": 0,
-    }
-    model.eval()(inputs(4, 10))
-    assert zeros == {"attn": 0, "mlp": 0, "fc": 0}
-    assert [dropout for *_, dropout in calls] == [0.5, 0.0]
+    layer, zeros = model.layers[0], []
+    for part in (layer.attn, layer.mlp, layer.mlp.fc):
+        part.register_forward_hook(lambda part, x, y: zeros.append((y == 0).double().mean().item()))
+    calls.clear()
+    assert not torch.equal(model.train()(tokens), model(tokens))
+    half = pytest.approx(0.5, abs=0.1)
+    assert zeros == [half, 0, half] * 2 and [dropout for *_, dropout in calls] == [0.5, 0.5]
+    zeros.clear()
+    model.eval()(tokens)
+    assert zeros == [0, 0, 0] and calls[-1][-1] == 0

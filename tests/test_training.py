@@ -9,7 +9,7 @@ import pytest
 import torch
 from common import load
 
-LAST = "train-2.py"  # Training and Sampling are the same in all eight
+BASE, LAST = "train-2-baseline.py", "train-2.py"  # Training and Sampling are the same in all eight
 
 
 def run_of(module, path, **settings):
@@ -36,22 +36,7 @@ def mean(lists):
     return sum(map(sum, lists)) / sum(map(len, lists))
 
 
-def test_the_loss_is_the_mean_over_all_targets_but_pad():
-    module, generator = load(LAST), torch.Generator().manual_seed(0)
-    logits = torch.randn(3, 4, 6, generator=generator)
-    targets = torch.tensor([[2, 3, 1, 0], [5, 1, 0, 0], [4, 4, 4, 1]])
-    each = torch.zeros(3, 4)
-    for b in range(3):
-        for t in range(4):
-            if targets[b, t]:
-                scores = [math.exp(x) for x in logits[b, t]]
-                each[b, t] = -math.log(scores[targets[b, t]] / sum(scores))
-    losses = module.masked_loss(logits, targets, reduction="none")
-    assert torch.allclose(losses.view(3, 4), each, atol=1e-6)
-    assert module.masked_loss(logits, targets).item() == pytest.approx(each.sum().item() / 9)
-
-
-@pytest.mark.parametrize("short, long", [(600, 0), (90, 60), (3, 1)])
+@pytest.mark.parametrize("short, long", [(600, 0), (40, 50)])
 def test_the_final_losses_are_exact(short, long, tmp_path):
     """Over every name of a split, each by itself, however they are grouped to evaluate them."""
     module, path = load(LAST), tmp_path / "names.txt"
@@ -66,12 +51,11 @@ def test_the_final_losses_are_exact(short, long, tmp_path):
         "train": mean(train),
         "test": mean(test),
         "test_from_2nd": mean([losses[1:] for losses in test]),
-        "test_unseen": pytest.approx(mean(new), abs=2e-6) if new else None,
+        "test_unseen": mean(new) if new else None,
     }
     losses = module.final_losses(model, data)
-    assert losses.pop("test_unseen") == expected.pop("test_unseen")
     assert losses == pytest.approx(expected, abs=2e-6)
-    assert len(set(losses.values())) == 3  # they can be told apart
+    assert len(set(losses.values())) == 4  # they can be told apart
     sizes = []
     model.register_forward_hook(lambda model, inputs, logits: sizes.append(inputs[0].shape))
     each = module.token_losses(model, data.train)
@@ -82,8 +66,9 @@ def test_the_final_losses_are_exact(short, long, tmp_path):
 
 
 def test_the_curve_may_use_a_part_of_the_training_set_and_the_row_may_not(go, names):
+    """The first 1,000 names."""
     names.write_text("".join(f"{'abcde'[i % 5]}{i % 7}{i % 11}\n" for i in range(1500)))
-    module = load("train-2-2head.py")
+    module = load(BASE)
     done = go(module)
     (row,) = common.read_table(done.table)
     state = common.checkpoint(done.results)
@@ -123,14 +108,12 @@ def test_learning_rate():
         return [module.learning_rate(step, config) for step in range(steps)]
 
     assert rates() == [1e-3] * 1000
-    warm = rates(warmup_steps=100, learning_rate=0.01)
-    assert warm[:3] == pytest.approx([0.0001, 0.0002, 0.0003])
-    assert warm[99:] == pytest.approx([0.01] * 901)
     cosine = rates(lr_decay_to=0.1)
     quarter = 1e-4 + 0.9e-3 * (1 + math.cos(math.pi / 4)) / 2
     assert [cosine[0], cosine[250], cosine[500]] == pytest.approx([1e-3, quarter, 0.55e-3])
     assert 1e-4 < cosine[-1] < 1.01e-4
     both = rates(lr_decay_to=0, warmup_steps=200)
+    assert both[:2] == pytest.approx([0.5e-5, 1e-5])
     assert [both[100], both[199], both[200]] == pytest.approx([0.505e-3, 1e-3, 1e-3])
     assert both[600] == pytest.approx(0.5e-3) and 0 < both[-1] < 1e-8
     assert both[200:] == sorted(both[200:], reverse=True)
@@ -175,27 +158,19 @@ def test_training_is_adamw_on_the_masked_loss_of_the_batches(clip, go, names):
         assert torch.allclose(trained[name], p, rtol=0, atol=2e-6), name
 
 
-ACT = "--learning-rate=0.002 --lr-decay-to=0.5 --warmup-steps=3 --weight-decay=0.5 --seed=1"
-ACT += " --grad-clip=0.01 --batch-size=9 --dropout=0.2 --n-layer=3 --validate --steps=5"
-ACT += " --split-seed=1"
-DO_NOT = "--eval-interval=1 --eval-interval=100 --grad-clip=1000 --lr-decay-to=1 --debug"
-
-
-def test_what_changes_the_weights_and_what_does_not(go):
-    """With dropout: evaluating and printing names draws nothing from the training's generator."""
-    plain, dropped = weights(go), weights(go, "--dropout=0.2")
-    for flag in ACT.split():
-        assert not common.same(plain, weights(go, flag)), flag
-    for flag in DO_NOT.split():
-        assert common.same(dropped, weights(go, "--dropout=0.2", flag)), flag
+def test_evaluating_does_not_disturb_training(go):
+    """With dropout: neither losses nor names draw from its generator."""
+    plain, often, never = (
+        weights(go, *flags.split())
+        for flags in ("", "--dropout=0.2 --eval-interval=1", "--dropout=0.2 --eval-interval=100")
+    )
+    assert common.same(often, never) and not common.same(often, plain)
 
 
 def test_one_seed_gives_one_run(go):
     """To the bit, dropout included; another seed gives other batches, weights, losses and names."""
-    a, b, c = (
-        go(LAST, "--seed", seed, "--dropout", 0.1, results=folder).results
-        for seed, folder in ((3, "a"), (3, "b"), (4, "c"))
-    )
+    runs = ((3, "a"), (3, "b"), (4, "c"))
+    a, b, c = (go(LAST, "--seed", seed, "--dropout=.1", results=x).results for seed, x in runs)
     common.assert_twins(a, b)
     (row,), (other,) = (common.read_table(folder / "results.csv") for folder in (a, c))
     differing = {key for key in row if row[key] != other[key]} - set(common.TIMES)
@@ -219,51 +194,39 @@ def test_what_a_run_prints(go):
 
 
 def test_every_script_learns(step, go):
-    flags = ["--steps", 60, "--eval-interval", 20, "--learning-rate", 0.01, "--batch-size", 16]
-    curve = common.checkpoint(go(step, *flags, small=False).results)["curve"]
+    done = go(step, "--steps=40", "--eval-interval=20", "--learning-rate=0.01")
+    curve = common.checkpoint(done.results)["curve"]
     train = [loss for _, loss, _ in curve]
-    assert train == sorted(train, reverse=True) and train[-1] < train[0] - 0.1
+    assert train[-1] < train[0] < math.log(11) - 0.1  # which is that of a guess
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_without_a_row(go):
     """One line that says when and what to try; the next evaluation never comes."""
-    done = go("train-2-2head-4layer.py", "--learning-rate", 2**31 - 1, "--eval-interval", 1)
+    done = go(LAST, "--learning-rate", 2**31 - 1, "--eval-interval", 1)
     message = common.one_error(done.err)
     assert done.status == 1 and "not finite" in message and "--learning-rate" in message
-    assert (
-        len(re.findall("^step ", done.out, re.M)) == int(re.search(r"step (\d+)", message)[1]) - 1
-    )
+    evaluated = re.findall("^step ", done.out, re.M)
+    assert len(evaluated) == int(re.search(r"step (\d+)", message)[1]) - 1
     assert common.read_table(done.table) == []
 
 
-class Rigged(torch.nn.Module):
-    """A model whose next token depends on the last one alone: {token: {next token: share}}."""
-
-    def __init__(self, shares):
-        super().__init__()
-        table = torch.zeros(4, 4)
-        for token, row in shares.items():
-            for following, share in row.items():
-                table[token, following] = share
-        self.logits = torch.nn.Parameter(table.log())
-        self.lengths = []
-
-    def forward(self, tokens):
-        self.lengths.append(tokens.size(1))
-        return self.logits[tokens]
-
-
-def draw(shares, num=50, seed=0, **options):
-    data = SimpleNamespace(chars=["a", "b"], max_len=6)  # tokens 2 and 3, 5 letters at most
+def draw(shares, num=50, seed=0, max_len=6, **options):
+    """Names by a model whose next token depends on the last one: {token: {next token: share}}."""
+    table = torch.zeros(4, 4)
+    for token, row in shares.items():
+        table[token, list(row)] = torch.tensor([*row.values()], dtype=torch.float32)
+    model = torch.nn.Embedding(4, 4, _weight=table.log())
+    data = SimpleNamespace(chars=["a", "b"], max_len=max_len)  # tokens 2 and 3
     generator = torch.Generator().manual_seed(seed)
-    return load(LAST).generate(Rigged(shares), data, num, generator, **options)
+    return load(LAST).generate(model, data, num, generator, **options)
 
 
 SHARES = {1: {2: 1 / 2, 3: 1 / 4, 1: 1 / 4}, 2: {1: 1}, 3: {3: 1 / 2, 1: 1 / 2}}
 
 
 def test_a_name_ends_at_the_boundary_or_at_the_longest_and_holds_no_pad():
-    assert draw({1: {2: 1}, 2: {3: 1}, 3: {1: 1}}) == ["ab"] * 50
+    """When all have ended it stops, so one very long name in the data does not keep it busy."""
+    assert draw({1: {2: 1}, 2: {3: 1}, 3: {1: 1}}, max_len=10**9) == ["ab"] * 50
     assert draw({1: {0: 0.9, 3: 0.1}, 3: {0: 0.9, 3: 0.1}}) == ["bbbbb"] * 50
     assert draw({1: {1: 1}}) == [""] * 50
 
@@ -278,27 +241,13 @@ def test_names_are_drawn_with_the_models_probabilities():
     assert draw(SHARES, num=4000) == drawn != draw(SHARES, num=4000, seed=1)
 
 
-def test_a_prompt_begins_every_name():
+def test_prompt_temperature_and_top_k():
+    """PAD, which is never drawn, is none of the k likeliest; any k is allowed."""
     assert set(draw(SHARES, num=200, prompt="ab")) == {"ab", "abb", "abbb", "abbbb"}
     assert draw(SHARES, prompt="bbbbb") == ["bbbbb"] * 50  # as long as a name can be
-
-
-def test_a_low_temperature_prefers_the_likelier_names():
     cold, plain, hot = (draw(SHARES, num=2000, temperature=t).count("a") for t in (0.1, 1, 3))
     assert cold > 1900 > 1200 > plain > 800 > hot
-
-
-def test_top_k_draws_only_the_k_likeliest():
-    """PAD, which is never drawn, is none of them; any k is allowed."""
     shares = {1: {0: 0.7, 2: 0.15, 3: 0.1, 1: 0.05}, 2: {1: 1}, 3: {1: 1}}
     for k, expected in ((1, {"a"}), (2, {"a", "b"}), (3, {"a", "b", ""}), (9, {"a", "b", ""})):
         assert set(draw(shares, num=500, top_k=k)) == expected
     assert draw(shares, top_k=4) == draw(shares, top_k=99) == draw(shares)
-
-
-def test_sampling_ends_when_every_name_has():
-    """Data with one very long name would otherwise keep it busy for hours."""
-    model = Rigged({1: {2: 1}, 2: {3: 1}, 3: {1: 1}})
-    data = SimpleNamespace(chars=["a", "b"], max_len=1000)
-    load(LAST).generate(model, data, 4, torch.Generator())
-    assert model.lengths == [1, 2, 3]
