@@ -8,7 +8,7 @@ import sys
 from collections import Counter
 
 import pytest
-from common import CHAIN, ROOT, sections
+from common import ROOT
 
 sys.path.insert(0, str(ROOT / "results"))
 
@@ -133,21 +133,10 @@ def test_no_block_of_code_stands_twice():
     assert [block for block, count in blocks.items() if count > 1] == []
 
 
-def test_the_table_of_sections_is_so():
-    table = README.split("## How to read a script")[1].split("\n\n")[2]
-    rows = [line.strip("| ").split(" | ") for line in table.splitlines()[2:]]
-    says = {name: differs for name, _, differs in rows}
-    changed = {"docstring", "Configuration", "Model"}
-    for name in CHAIN:
-        assert list(says)[1:] == list(sections(ROOT / name))[1:]
-    assert {name for name, differs in says.items() if differs == "yes"} == changed
-    assert {name for name, differs in says.items() if differs == "no"} == says.keys() - changed
-
-
 def test_every_file_of_the_results_is_explained():
     """The tables and commands; logs and checkpoints come and go."""
     text = PAGES[1].read_text("utf-8")
-    listed = set(re.findall(r"`([\w-]+(?:\.csv|/))`", text.split("## The files")[1]))
+    listed = set(re.findall(r"`([\w-]+(?:\.csv|/))`", text.split("| file | what it holds")[1]))
     present = {path.name + "/" * path.is_dir() for path in (ROOT / "results").iterdir()}
     tables = {name for name in present if name.endswith((".csv", "/"))} - {"__pycache__/", "ideas/"}
     assert tables <= listed

@@ -14,9 +14,10 @@ import numpy as np
 from lib.measured import NGRAMS
 from lib.tables import key_of
 
-# Okabe and Ito's colour-blind-safe palette, with grey for its yellow, too pale for a line on white.
+# Okabe and Ito's color-blind-safe palette, with gray for its yellow, too pale for a line on white.
 COLOURS = "#000000 #E69F00 #56B4E9 #009E73 #999999 #0072B2 #D55E00 #CC79A7".split()
-BLUE, ORANGE, GREY = COLOURS[5], COLOURS[6], "#777777"
+BLUE, ORANGE, PURPLE, GREY = *COLOURS[5:], "#777777"
+LAST = "train-2"  # what most ideas build on
 STYLE = {
     "figure.figsize": (7.2, 4.6),
     "font.size": 11,
@@ -32,8 +33,8 @@ STYLE = {
     "savefig.dpi": 200,
 }
 REFERENCE = {"color": "#666666", "linestyle": ":", "linewidth": 1.5}
-LOSS = "test loss (nats per character)"
-CHANGE = "change in test loss (nats per character)"
+LOSS = "test loss (nats per token)"
+CHANGE = "change in test loss (nats per token)"
 
 
 # --- Data ---
@@ -99,9 +100,13 @@ def rates_of(m):
 
 def ideas_of(m):
     """{group: {idea: [change, half its interval, whether significant, and after Holm]}}."""
+
+    def name(step):
+        return step.label + (f" (vs {m.label(step.builds_on)})" if step.builds_on != LAST else "")
+
     groups = {
         group: {
-            step.label: [*pair(m.family[step.key]), step.key in m.surviving]
+            name(step): [*pair(m.family[step.key]), step.key in m.surviving]
             for step in m.group(group)
             if step.key in m.family
         }
@@ -146,7 +151,7 @@ def band(axes, x, seeds, **style):
 def reference_lines(axes, x, found):
     for label, loss in found.items():
         axes.axhline(loss, **REFERENCE)
-        axes.text(x, loss, label, ha="right", va="bottom", fontsize=10, color="#444444")
+        axes.text(x, loss, label, ha="right", va="bottom", fontsize=10, color="#444444", zorder=3)
 
 
 def staircase(figure, data):
@@ -182,7 +187,7 @@ def published(figure, data):
     axes.set_yticks(range(len(data)), data)
     axes.invert_yaxis()
     axes.set(title="Published and our losses, with 95% intervals over seeds")
-    axes.set(xlabel="test loss from the 2nd letter on (nats per character)")
+    axes.set(xlabel="test loss from the 2nd letter on (nats per token)")
 
 
 def legend_below(figure, axes, columns):
@@ -230,8 +235,8 @@ def learning_rates(figure, data):
         style = {"color": COLOURS[i % 8], "linestyle": "--" if i % 2 else "-"}  # some overlap
         band(axes, rates, losses, label=label, marker="o", markersize=4, **style)
     log_axis(axes, matplotlib.ticker.FixedLocator(next(iter(data.values()))[0]))
-    axes.set(title="Validation loss at other learning rates: mean and range over the seeds")
-    axes.set(xlabel="learning rate", ylabel="validation loss (nats per character)")
+    axes.set(title="Validation loss at four learning rates: mean and range over the seeds")
+    axes.set(xlabel="learning rate", ylabel="validation loss (nats per token)")
     legend_below(figure, axes, 4)
 
 
@@ -261,8 +266,8 @@ def ideas(figure, data):
         for label in rows:
             places[label], y = y, y + 1
     figure.set_figheight(1.3 + 0.21 * y)
-    title = "What each idea changes, with 95% intervals: blue is better, orange worse, grey\n"
-    title += "not significant. Full dots are significant after Holm's correction over all ideas."
+    title = "Change in test loss for each idea, with 95% intervals: blue is better, orange worse,\n"
+    title += "gray not significant. Filled dots are significant after Holm's correction."
     axes = rows_of_changes(figure, places, title)
     for group, at in heads.items():
         style = {"weight": "bold", "ha": "right", "va": "center"}
@@ -275,12 +280,12 @@ def ideas(figure, data):
 
 def transfer(figure, data):
     figure.set_figheight(1.6 + 0.27 * len(data))
-    title = "What each idea changes at two sizes, with 95% intervals (full: significant)"
+    title = "Change in test loss per idea at two sizes, with 95% intervals (filled: significant)"
     axes = rows_of_changes(figure, {label: y for y, label in enumerate(data)}, title)
     for y, both in enumerate(data.values()):
-        dot(axes, y - 0.17, both[0], BLUE, both[0][2])
-        dot(axes, y + 0.17, both[1], ORANGE, both[1][2])
-    for colour, label in (BLUE, "at + GELU"), (ORANGE, "at 64x4, 4 times the parameters"):
+        dot(axes, y - 0.17, both[0], "black", both[0][2])
+        dot(axes, y + 0.17, both[1], PURPLE, both[1][2])
+    for colour, label in ("black", "at + GELU"), (PURPLE, "at 64x4, 4 times the parameters"):
         axes.plot([], [], "o", color=colour, label=label)
     legend_below(figure, axes, 2)
 
