@@ -450,6 +450,7 @@ def load_checkpoint(path, state, model, optimizer):
     optimizer.load_state_dict(saved.pop("optimizer"))
     rng_of(model).set_rng_state(saved.pop("rng"))
     state.update(saved)
+    print(f"continuing at step {state['step']:,}")
 
 
 def final_losses(model, data):
@@ -580,6 +581,8 @@ def main(argv=None):
     checkpoint = Path(options.results_dir) / "checkpoints" / f"{name}.pt"
     if options.resume and checkpoint.exists():
         load_checkpoint(checkpoint, state, model, optimizer)
+    elif options.resume:
+        print(f"note: there is no {checkpoint}: starting at step 0")
     if not options.no_record:  # what cannot be written is found now, not after training
         check_table(table, COLUMNS)
         checkpoint.parent.mkdir(exist_ok=True)

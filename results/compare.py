@@ -39,6 +39,8 @@ def main(argv=None, root=ROOT):
     a, b = names = plain(options.step), plain(options.base)
     for name in names:
         m.check(name)
+    if a == b:
+        raise Failure("A and B are the same")
     both = {loss: [m.values(name, loss, condition) for name in names] for loss in ("train", "test")}
     change = {loss: changes(*values) for loss, values in both.items()}
     found = {loss: interval(values) for loss, values in change.items()}
@@ -64,7 +66,7 @@ def main(argv=None, root=ROOT):
         verdict = "significant" if test.significant else "not significant (n.s.)"
         print(f"change in test is {verdict} at the 95% level: p = {test.p:.2g}, {test.n} {pair}s")
         needed = pairs_needed(test, SHOWN)
-        print(f"a change of {SHOWN} would show in four of five trials with {needed} {pair}s")
+        print(f"detecting a change of {SHOWN} with 80% power takes {needed} {pair}s")
 
 
 if __name__ == "__main__":

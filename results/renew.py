@@ -80,7 +80,7 @@ def main(argv=None, root=ROOT):
         for script in scripts(root):
             shutil.copy(script, folder)
         commit(folder)
-        if options.name:
+        if options.name is not None:
             new, conflicts = patch_of_script(root, folder, options.name), {}
         else:
             new, conflicts = renew_all(root, folder)
@@ -89,7 +89,7 @@ def main(argv=None, root=ROOT):
         if not patch.exists() or text != patch.read_text(encoding="utf-8"):
             write_whole(patch, text.encode())
             changed += 1
-    print(f"{changed} patches written")
+    print(f"patches written: {changed}")
     for patch, problem in conflicts.items():
         print(f"{patch.name} stays as it is: {problem}")
     if conflicts:

@@ -28,8 +28,6 @@ from lib.command import ROOT, Failure, Parser, count, run, split_flags
 from lib.steps import Step, applied, chosen, find_steps, fingerprint, load_names
 from lib.tables import Condition, copies, read_results, runs
 
-OWN = "--preset --seed --results-dir --no-record --resume".split()
-
 
 @dataclass
 class Run:
@@ -177,8 +175,8 @@ def main(argv=None, root=ROOT):
     text = "with --list: where the scripts are put (default: results/logs/scripts)"
     parser.add_argument("--list-dir", type=Path, default=scripts, metavar="DIR", help=text)
     options = parser.parse_args(argv)
-    if own := [flag for flag in flags if flag.partition("=")[0] in OWN]:
-        raise Failure(f"{own[0]} is not for the scripts here: every run gets its own")
+    if options.each_dir and not options.list:
+        parser.error("--each-dir goes with --list")
     with applied(root) as folder:
         reproduce(options, flags, root, folder)
 

@@ -85,12 +85,13 @@ def patches(root):
 
 def head_of(patch):
     """What stands in a patch before its diff: what the idea is."""
-    return re.split("^diff --git ", patch.read_text(encoding="utf-8"), maxsplit=1, flags=re.M)[0]
+    text = patch.read_text(encoding="utf-8", errors="replace")
+    return re.split("^diff --git ", text, maxsplit=1, flags=re.M)[0]
 
 
 def copied_by(patch):
     """The script that a patch copies; None where it is not one copy, to the script of its name."""
-    text = patch.read_text(encoding="utf-8")
+    text = patch.read_text(encoding="utf-8", errors="replace")
     files = re.findall(r"^(?:diff --git|copy from|copy to) .*$", text, flags=re.M)
     one = len(files) == 3 and files[2] == f"copy to train-2-{patch.stem}.py"
     return files[1].removeprefix("copy from ") if one else None

@@ -136,6 +136,9 @@ def key_of(row):
 
 
 # --- Which rows count ---
+OWN = "--preset --seed --results-dir --no-record --resume".split()  # every run gets its own
+
+
 class Condition:
     """What runs are compared under, as flags of the scripts: --validate --learning-rate 2e-3.
 
@@ -144,7 +147,9 @@ class Condition:
     """
 
     def __init__(self, *flags):
-        parser = argparse.ArgumentParser(allow_abbrev=False)
+        if own := [flag for flag in flags if flag.partition("=")[0] in OWN]:
+            raise Failure(f"{own[0]} is not for the scripts here: every run gets its own")
+        parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
         parser.add_argument("--device", default="cpu")
         parser.add_argument("--data", type=Path)
         parser.add_argument("--split-seed")
@@ -185,7 +190,6 @@ def runs(rows, step, condition=CANONICAL):
             fingerprint("", row["settings"]) == fingerprint("", settings)
             and row["data_hash"] == condition.data_of(step)
             and device_of(row) == condition.device
-            and (condition.flags or not row["overrides"])
         ):
             pair = (split, row["seed"]) if condition.by_split else row["seed"]
             found.setdefault(pair, row)  # the oldest counts: a later one changes no page
