@@ -1,20 +1,20 @@
 """results/dissect.py: tables of what trained models do, checked against the models themselves."""
 
-import csv
+import shutil
 import sys
 
 import pytest
 import torch
 import torch.nn.functional as F
 from common import ROOT, tree
-from tools import BASE, CHAIN, LAST, LN, ROPE, edit, miniature
+from tools import CHAIN, LAST, LN, ROPE, miniature
 
 sys.path.insert(0, str(ROOT / "results"))
 
 import dissect
 from lib.checkpoints import restore
 from lib.command import Failure
-from lib.figures import data_of
+from lib.tables import key_of, read_table
 
 FINAL, BEST = f"{LAST}@final", f"{LAST}@best"
 NUM = 40
@@ -44,12 +44,10 @@ def model_of(project, key):
 def read(project, file):
     """The rows of a table by step."""
     tables = {}
-    with open(project.results / file, newline="") as lines:
-        for row in csv.DictReader(lines):
-            assert row.get("seed", "0") == "0"
-            key = f"{row['script']}@{row['preset']}" if row["preset"] else row["script"]
-            assert row["fingerprint"] == project.steps[key].fingerprint
-            tables.setdefault(key, []).append(row)
+    for row in read_table(project.root, file):
+        assert row.get("seed", 0) == 0
+        assert row["fingerprint"] == project.steps[key_of(row)].fingerprint
+        tables.setdefault(key_of(row), []).append(row)
     return tables
 
 
@@ -68,25 +66,6 @@ def test_losses_by_position_are_those_of_the_script(trained):
             assert float(row["loss"]) == pytest.approx(mean, abs=2e-6)
 
 
-def attention(project):
-    """{(layer, head, query, key): weight}"""
-    rows = read(project, "attention.csv")[FINAL]
-    assert {row["name"] for row in rows} == {"elizabeth"}
-    places = ("layer", "head", "query", "key")
-    return {tuple(int(row[x]) for x in places): float(row["weight"]) for row in rows}
-
-
-def test_attention_is_causal_and_every_row_adds_up_to_1(trained):
-    sums = {}
-    for (layer, head, query, key), weight in attention(trained).items():
-        assert 0 <= key <= query <= 9
-        sums[layer, head, query] = sums.get((layer, head, query), 0) + weight
-    config = trained.steps[FINAL].config
-    assert len(sums) == config.n_layer * config.n_head * 10
-    assert max(sums)[:2] == (config.n_layer, config.n_head)
-    assert all(total == pytest.approx(1, abs=1e-3) for total in sums.values())
-
-
 def test_the_weights_are_those_with_which_the_kernel_mixes_the_values(trained, monkeypatch):
     """In every layer; and the table has those of a model that samples: nothing is dropped out."""
     module, model = model_of(trained, FINAL)
@@ -103,9 +82,13 @@ def test_the_weights_are_those_with_which_the_kernel_mixes_the_values(trained, m
     assert len(weights) == len(mixed) == trained.steps[FINAL].config.n_layer
     for layer, (values, out) in zip(weights, mixed, strict=True):
         torch.testing.assert_close(layer @ values, out)
-    for (layer, head, query, key), weight in attention(trained).items():
-        place = layer - 1, head - 1, query, key
-        assert weight == pytest.approx(weights[place].item(), abs=6e-5)
+    table, causal = torch.zeros_like(weights), torch.ones(10, 10).tril().bool()
+    for row in read(trained, "attention.csv")[FINAL]:
+        layer, head, query, key = (int(row[x]) for x in ("layer", "head", "query", "key"))
+        assert row["name"] == "elizabeth" and causal[query, key]
+        table[layer - 1, head - 1, query, key] = float(row["weight"])
+    torch.testing.assert_close(table, weights, rtol=0, atol=6e-5)
+    torch.testing.assert_close(table.sum(dim=-1), torch.ones(table.shape[:-1]), rtol=0, atol=1e-3)
 
 
 def test_generated_names_are_counted(trained):
@@ -134,53 +117,15 @@ def test_the_error_over_names_is_that_of_leaving_each_out_in_turn(trained):
         assert float(row["error"]) == pytest.approx(error, rel=0.02)
 
 
-@pytest.fixture
-def changed(trained, tmp_path):
-    """The project, to be changed."""
+def test_a_checkpoint_of_an_earlier_state_or_unfinished_is_refused(trained, tmp_path):
     project = miniature(tmp_path / "project", CHAIN)
-    (project.results / "checkpoints").symlink_to(trained.results / "checkpoints")
-    return project
-
-
-def test_report_draws_what_was_found_of_the_present_state(trained, changed):
-    for file in "by-position.csv", "attention.csv":
-        (changed.results / file).write_bytes((trained.results / file).read_bytes())
-    assert {"by-position.png", "attention.png"} <= data_of(changed.measured()).keys()
-    for name in LN, LAST:
-        edit(changed.path(name), "n_layer: int = option(4", "n_layer: int = option(3")
-    assert not {"by-position.png", "attention.png"} & data_of(changed.measured()).keys()
-
-
-@pytest.mark.parametrize(
-    "old, new",
-    [
-        ("batch_size: int = option(32", "batch_size: int = option(16"),
-        ("x = F.relu(self.fc(x))", "x = F.relu(1 * self.fc(x))"),
-    ],
-    ids=["settings", "source"],
-)
-def test_a_checkpoint_of_an_earlier_state_is_refused(changed, old, new):
-    edit(changed.path(LN), old, new)
-    before = tree(changed.root)
-    with pytest.raises(Failure, match="earlier state") as failure:
-        dissect.main(["--seeds", "1"], changed.root)
-    assert f"{LN}.py --seed 0" in str(failure.value)
-    assert tree(changed.root) == before, "nothing is half-written"
-
-
-def test_without_the_last_step_one_line_says_so(tmp_path):
-    project = miniature(tmp_path / "project", [BASE])
-    with pytest.raises(Failure, match="'train-2' is no script"):
-        dissect.main([], project.root)
-
-
-def test_an_unfinished_run_is_refused(trained, tmp_path):
-    step = trained.steps[LN]
-    file = f"checkpoints/{step.run_name(0)}.pt"
-    path = tmp_path / file
-    path.parent.mkdir()
-    state = torch.load(trained.results / file, weights_only=True)
-    dissect.trained(step, 0, trained.results)
-    torch.save(state | {"step": state["step"] - 1}, path)
-    with pytest.raises(Failure, match="unfinished"):
-        dissect.trained(step, 0, tmp_path)
+    shutil.copytree(trained.results / "checkpoints", project.results / "checkpoints")
+    path = project.results / "checkpoints" / f"{LN}-seed0.pt"
+    state = torch.load(path, weights_only=True)
+    run = state["run"]
+    for change in {"run": run | {"source": "x"}}, {"run": run | {"settings": {}}}, {"step": 3}:
+        torch.save(state | change, path)
+        before = tree(project.root)
+        with pytest.raises(Failure, match=f"earlier state, or unfinished.* {LN}.py --seed 0"):
+            dissect.main(["--seeds", "1"], project.root)
+        assert tree(project.root) == before, "nothing is half-written"

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 from common import ROOT
-from tools import BASE, CHAIN, LAST, edit, miniature
+from tools import BASE, LAST, edit, miniature
 
 sys.path.insert(0, str(ROOT / "results"))
 
@@ -13,6 +13,7 @@ import compare
 import renew
 import report
 import reproduce
+import sample
 from lib.command import Failure
 from lib.steps import applied, load
 
@@ -24,7 +25,7 @@ def project(tmp_path, monkeypatch):
     """The script that the README makes, in a project; no figures."""
     monkeypatch.setattr(report, "draw", lambda m: {})
     monkeypatch.setattr(report, "stale", lambda m: [])
-    project = miniature(tmp_path / "project", [*CHAIN])
+    project = miniature(tmp_path / "project")
     text = project.path(LAST).read_text("utf-8")
     text = re.sub("^.*", '"""narrow MLP: half the width.', text, count=1)
     text = re.sub("^BUILDS_ON = .*", f'BUILDS_ON = "{LAST}"', text, flags=re.M)
@@ -35,24 +36,24 @@ def project(tmp_path, monkeypatch):
 
 def test_the_way_from_a_copy_to_a_patch(project, capsys):
     """The copy brings no presets along; a run by hand counts as one of reproduce.py."""
-    load(project.path(LAST)).main(["--device", "cpu", "--seed", "1"])
+    for name, seed in (OWN, "1"), (LAST, "0"), (LAST, "1"):
+        load(project.path(name)).main(["--device", "cpu", "--seed", seed])
     reproduce.main(["--seeds", "2", f"{OWN}.py", LAST], project.root)
     assert len(project.results_rows()) == 4
     capsys.readouterr()
     compare.main([OWN, f"{LAST}.py"], project.root)
-    said = capsys.readouterr().out
+    said = capsys.readouterr().out.replace("−", "-")
     losses = {(row["script"], row["seed"]): row["test"] for row in project.results_rows()}
     first, second = (losses[OWN, seed] - losses[LAST, seed] for seed in (0, 1))
     half = 12.7062 * abs(first - second) / 2  # Student's t at df 1
-    words = f"{(first + second) / 2:+.4f} ± {half:.4f}".replace("-", "−")
-    assert f"change in test:  {words}" in said
-    assert f"{first:+.4f}".replace("-", "−") in said
-    assert "p = " in said and "four of five trials" in said
+    words = f"{(first + second) / 2:+.4f} ± {half:.4f}"
+    assert f"change in test:  {words}" in said and f"{first:+.4f}" in said
+    assert "p = " in said and "80% power" in said
 
     project.page.write_text("<!-- comparison -->\n<!-- end -->\n\n<!-- chain -->\n<!-- end -->\n")
     report.main([], project.root)
     report.main(["--check"], project.root)
-    text = project.page.read_text("utf-8")
+    text = project.page.read_text("utf-8").replace("−", "-")
     assert f"| [narrow MLP]({OWN}.py) | 32 | 2 | 4 | " in text and words in text
     assert "<b>narrow MLP</b>: half the width.</summary>" in text
 
@@ -61,10 +62,22 @@ def test_the_way_from_a_copy_to_a_patch(project, capsys):
     project.path(OWN).unlink()
     with applied(project.root) as folder:
         assert (folder / f"{OWN}.py").read_text("utf-8") == script
-    assert project.measured().steps[OWN].group == "own steps"
+    present = {path.name for path in project.root.iterdir()}
+    project.page.write_text("<!-- group own steps -->\n<!-- end -->\n")
     capsys.readouterr()
     reproduce.main(["--seeds", "2", OWN], project.root)
-    assert capsys.readouterr().out == "0 runs are lacking\n", "as an idea it has its rows"
+    assert len(project.results_rows()) == 4, "as an idea it has its rows"
+    report.main([], project.root)
+    patch = f"results/ideas/{OWN.removeprefix('train-2-')}.patch"
+    (line,) = re.findall(r"^\| \[narrow MLP\].*", project.page.read_text("utf-8"), re.M)
+    assert line.startswith(f"| [narrow MLP]({patch}) | + GELU | ") and words in line.replace(
+        "−", "-"
+    )
+    capsys.readouterr()
+    sample.main([f"{OWN}-seed0", "--num", "3"], project.root)
+    captured = capsys.readouterr()
+    assert len(captured.out.splitlines()) == 3 and "has changed" not in captured.err
+    assert {path.name for path in project.root.iterdir()} == present, "nothing is left behind"
 
 
 def test_what_cannot_be_compared_is_told_with_what_to_run(project):
@@ -72,7 +85,7 @@ def test_what_cannot_be_compared_is_told_with_what_to_run(project):
         compare.main(["train-2-gone", LAST], project.root)
     with pytest.raises(Failure, match=f"reproduce.py --seeds 5 {OWN} {LAST} -- --steps 9$"):
         compare.main([OWN, LAST, "--", "--steps", "9"], project.root)
-    reproduce.main([BASE], project.root)
+    project.add_row(BASE)
     edit(project.path(BASE), "optimizer.step()", "optimizer.step()\n        pass")
     with pytest.raises(Failure, match=f"1 rows of {BASE} do not count .made by another source"):
         compare.main([BASE, LAST], project.root)

@@ -5,7 +5,6 @@ import importlib
 import io
 import re
 import sys
-from collections import Counter
 
 import pytest
 from common import ROOT
@@ -17,7 +16,6 @@ from lib.pages import BLOCKS
 from lib.steps import applied, load, patches
 
 PAGES = [ROOT / "README.md", ROOT / "results" / "README.md"]
-README = PAGES[0].read_text("utf-8")
 OWN = {"train-2-narrow-mlp.py", "train-2-mine.py"}  # the reader makes them
 IDEAS = patches(ROOT)
 
@@ -35,7 +33,6 @@ def by_hand(page):
     return re.sub(r"<!-- .*?<!-- end -->", "", page.read_text("utf-8"), flags=re.S)
 
 
-# --- Markers ---
 def test_no_line_begins_with_a_figure(page):
     """GitHub would end the paragraph there."""
     for number, line in enumerate(page.read_text("utf-8").splitlines(), start=1):
@@ -50,7 +47,6 @@ def test_no_figure_is_typed_by_hand(page):
     assert re.findall(r"\d+\.\d{2,}", text) == []
 
 
-# --- What the pages name ---
 def test_links_lead_to_files(page):
     text = page.read_text("utf-8")
     targets = [x for x in re.findall(r"\]\(([^)\s]+)\)", text) if not x.startswith("https://")]
@@ -116,29 +112,3 @@ def test_the_commands_of_the_pages_take_their_flags():
         for word in words:
             if word.startswith("--"):
                 assert re.search(rf"{word}\b(?!-)", told), f"{name} has no {word}"
-            elif word.endswith(".py") and word not in OWN | IDEAS.keys():
-                assert (ROOT / word).exists(), word
-
-
-# --- What README.md says of the scripts ---
-def test_the_first_page_is_short():
-    """What is collapsed apart."""
-    shown = re.sub(r"<details>.*?</details>", "", README, flags=re.S)
-    assert len(shown.splitlines()) <= 240
-
-
-def test_no_block_of_code_stands_twice():
-    blocks = Counter(FENCE.findall(README))
-    assert len(blocks) > 5
-    assert [block for block, count in blocks.items() if count > 1] == []
-
-
-def test_every_file_of_the_results_is_explained():
-    """The tables and commands; logs and checkpoints come and go."""
-    text = PAGES[1].read_text("utf-8")
-    listed = set(re.findall(r"`([\w-]+(?:\.csv|/))`", text.split("| file | what it holds")[1]))
-    present = {path.name + "/" * path.is_dir() for path in (ROOT / "results").iterdir()}
-    tables = {name for name in present if name.endswith((".csv", "/"))} - {"__pycache__/", "ideas/"}
-    assert tables <= listed
-    for path in (ROOT / "results").glob("*.py"):
-        assert f"{path.name}" in text + README, path.name

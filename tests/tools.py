@@ -20,7 +20,7 @@ import renew
 from lib.measured import Measured
 from lib.pages import BLOCKS
 from lib.steps import find_steps
-from lib.tables import RESULTS, TABLES, read_csv
+from lib.tables import RESULTS, read_csv
 
 COLUMNS = RESULTS
 BASE, WIDE, HEADS, LAYERS, MLP, LN, ROPE, LAST = (name.removesuffix(".py") for name in CHAIN)
@@ -31,11 +31,6 @@ def edit(path, old, new):
     text = path.read_text("utf-8")
     assert text.count(old) == 1, f"{old!r} stands {text.count(old)} times in {path.name}"
     path.write_text(text.replace(old, new), "utf-8")
-
-
-def signed(value):
-    """As the pages have it."""
-    return f"{value:+.4f}".replace("-", "−")
 
 
 def write_table(path, rows):
@@ -172,15 +167,6 @@ class Project:
         """A row for seed 0, 1 and so on, with these test losses."""
         for seed, test in enumerate(losses):
             self.add_row(key, seed, test)
-
-    def add_speeds(self, milliseconds):
-        """speed.csv, from {step: milliseconds a step}."""
-        rows = []
-        for key, value in milliseconds.items():
-            step = self.steps[key]
-            rows.append([step.script, step.preset, step.fingerprint, value, 1.5, 1, "Chip", "2"])
-        rows = [dict(zip(TABLES["speed.csv"], row, strict=True)) for row in rows]
-        write_table(self.results / "speed.csv", rows)
 
     def measured(self):
         return Measured(self.root)
