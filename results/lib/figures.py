@@ -82,7 +82,8 @@ def scaling_of(m):
     """Minutes of training, and the mean test loss there."""
     lines = {}
     for step in [*m.chain[-1:], *m.presets]:
-        if step.key in m.speeds and (found := curves_of(m, step)):
+        found = curves_of(m, step)
+        if found and step.key in m.speeds:
             minutes = m.speeds[step.key]["ms_per_step"] / 60_000
             lines[step.label] = [[x * minutes for x in found[0]], [*np.mean(found[1], axis=0)]]
     return lines or None
