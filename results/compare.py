@@ -11,7 +11,7 @@ script's Data, Model, Training and settings are what they are today.
 
 from lib.command import ROOT, Failure, Parser, run, split_flags
 from lib.markdown import plus_minus, signed
-from lib.measured import Measured
+from lib.measured import NGRAMS, Measured
 from lib.stats import changes, interval, pairs_needed
 from lib.steps import plain
 from lib.tables import Condition, key_of
@@ -21,12 +21,16 @@ SHOWN = 0.005  # nats per character, about what small ideas change
 
 def no_pairs(m, names, flags, condition):
     """What to do where no seed has both."""
-    steps = [name for name in names if name not in m.ngrams]
-    empty = [name for name in steps if not m.values(name, "test", condition)]
+    empty = [name for name in names if not m.values(name, "test", condition)]
     old = {x: [row["why"] for row in m.others() if key_of(row) == x] for x in empty}
     notes = [f"{len(why)} rows of {x} do not count ({why[-1]})" for x, why in old.items() if why]
-    words = ["python results/reproduce.py --seeds 5", *steps, *(["--", *flags] if flags else [])]
-    return "; ".join(["no seed has runs of both", *notes, f"run {' '.join(words)}"])
+    if set(empty) & set(NGRAMS):
+        words = ["python results/ngram.py", *(["--data", condition.data] if condition.data else [])]
+    else:
+        steps = [name for name in names if name not in NGRAMS]
+        flags = ["--", *flags] if flags else []
+        words = ["python results/reproduce.py --seeds 5", *steps, *flags]
+    return "; ".join(["no seed has runs of both", *notes, f"run {' '.join(map(str, words))}"])
 
 
 def main(argv=None, root=ROOT):

@@ -4,19 +4,15 @@
 
 It needs the checkpoints that reproduce.py leaves in results/checkpoints, and writes to results/
     by-position.csv  the test loss at every position in the name
-    attention.csv    whom each position attends to, in every layer and head, on one name
     generated.csv    how many of 1,000 generated names are in neither split
     over-names.csv   half the 95% interval of each step's change in test loss, over the test names
 """
 
-import math
-from unittest.mock import patch
-
 import torch
-import torch.nn.functional as F
 from lib.checkpoints import read_checkpoint, restore
 from lib.command import ROOT, Failure, Parser, count, run
 from lib.measured import Measured
+from lib.stats import error_over_names
 from lib.steps import fingerprint, load_names, named
 from lib.tables import TABLES, write_table
 
@@ -24,7 +20,6 @@ BEFORE_ROPE = "train-2-2head-4layer-mlp-ln"
 ROPE = "train-2-2head-4layer-mlp-ln-rope"
 FINAL, BEST = "train-2@final", "train-2@best"
 BY_POSITION = BEFORE_ROPE, ROPE, FINAL
-ATTENTION, NAME = FINAL, "elizabeth"
 GENERATED, NUM = ("train-2", FINAL, BEST), 1000
 
 
@@ -50,33 +45,6 @@ def position_losses(module, model, tokens):
     return [(i, n, f"{total / n:.6f}") for i, (n, total) in enumerate(pairs, start=1) if n]
 
 
-def attention_weights(model, tokens):
-    """The attention of every layer on one name, (T,) tokens: (n_layer, n_head, T, T)."""
-    seen, kernel = [], F.scaled_dot_product_attention
-
-    def spy(q, k, v, **options):  # what the kernel computes, which returns no weights
-        scores = q @ k.transpose(-2, -1) / q.size(-1) ** 0.5
-        future = torch.ones_like(scores).triu(1).bool()
-        seen.append(scores.masked_fill(future, -torch.inf).softmax(dim=-1)[0])
-        return kernel(q, k, v, **options)
-
-    model.eval()
-    with torch.no_grad(), patch.object(F, "scaled_dot_product_attention", spy):
-        model(tokens[None])
-    return torch.stack(seen)
-
-
-def attention_rows(module, model, data):
-    """(name, layer, head, query, key, weight), layers and heads from 1, where there is weight."""
-    tokens = [module.BOUNDARY, *(data.chars.index(char) + 2 for char in NAME)]
-    weights = attention_weights(model, torch.tensor(tokens))
-    places = (weights > 0).nonzero().tolist()
-    return [
-        (NAME, layer + 1, head + 1, query, key, f"{weights[layer, head, query, key]:.4f}")
-        for layer, head, query, key in places
-    ]
-
-
 def count_new(module, model, data, seed):
     """How many of NUM names are in neither split."""
     names = module.generate(model, data, NUM, torch.Generator().manual_seed(seed))
@@ -91,12 +59,6 @@ def losses_of_names(step, seeds, data, results):
         for seed in range(seeds)
     ]
     return torch.stack(runs).mean(dim=0)
-
-
-def error_over_names(changes, targets):
-    """Half the 95% interval of sum(changes) / sum(targets), (N,) each, over other such names."""
-    apart = changes - changes.sum() / targets.sum() * targets
-    return (1.96 * math.sqrt(len(changes)) * apart.std() / targets.sum()).item()
 
 
 def over_names(steps, seeds, data, results):
@@ -118,8 +80,6 @@ def dissect(step, seed, data, results):
     rows = {}
     if step.key in BY_POSITION:
         rows["by-position.csv"] = position_losses(step.module, model, data.test)
-    if step.key == ATTENTION and seed == 0:
-        rows["attention.csv"] = attention_rows(step.module, model, data)
     if step.key in GENERATED:
         rows["generated.csv"] = [(NUM, count_new(step.module, model, data, seed))]
     return rows
@@ -134,9 +94,9 @@ def main(argv=None, root=ROOT):
     torch.set_num_threads(1)  # as in the runs, so that the digits are theirs
     m = Measured(root)
     data = load_names(named(m.steps, "train-2").module)
-    files = "by-position.csv", "attention.csv", "generated.csv", "over-names.csv"
+    files = "by-position.csv", "generated.csv", "over-names.csv"
     tables = {file: [] for file in files}
-    for key in dict.fromkeys([*BY_POSITION, ATTENTION, *GENERATED]):
+    for key in dict.fromkeys([*BY_POSITION, *GENERATED]):
         step = named(m.steps, key)
         for seed in range(options.seeds):
             made_by = [step.script, step.preset, seed, step.fingerprint]

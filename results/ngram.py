@@ -1,10 +1,12 @@
 """The n-gram baselines, on the same split of the names as the scripts.
 
-    python results/ngram.py
+names.txt:                               python results/ngram.py
+Another list:                            python results/ngram.py --data data/english.txt
+The names that an idea leaves to learn:  python results/ngram.py train-2-tenth-of-names
 
 Fits a bigram (add-one) and an interpolated Kneser-Ney model (Kneser and Ney 1995; Chen and Goodman
 1999), whose context and discount are chosen on the validation set, and writes their exact losses to
-results/ngram.csv. It takes some seconds.
+results/ngram.csv, beside those of other lists. It takes some seconds.
 """
 
 import math
@@ -12,10 +14,11 @@ from collections import Counter, defaultdict
 
 import numpy as np
 from lib.command import ROOT, Parser, run
-from lib.steps import load, load_names
-from lib.tables import write_table
+from lib.stats import error_over_names
+from lib.steps import find_steps, load_names, named
+from lib.tables import read_table, write_table
 
-CONTEXTS = 2, 3, 4, 5, 6, 7
+CONTEXTS = 2, 3, 4, 5, 6, 7, 8, 9
 DISCOUNTS = 0.6, 0.7, 0.8, 0.85, 0.9, 0.95
 END = "\n"  # starts and ends every name, as the scripts' boundary does
 
@@ -82,21 +85,23 @@ def mean(lists):
 
 
 def evaluate(model, data):
-    """The exact losses by the definitions of the table, six decimals."""
+    """The losses by the definitions of the table, and the test loss's error over test names."""
     test, known = losses(model, data.test_items), set(data.train_items)
     unseen = [x for x, name in zip(test, data.test_items, strict=True) if name not in known]
     figures = {
         "train": mean(losses(model, data.train_items)),
         "test": mean(test),
         "test_from_2nd": mean([found[1:] for found in test]),
-        "test_unseen": mean(unseen),
+        "test_unseen": mean(unseen) if unseen else None,
     }
-    return {name: f"{loss:.6f}" for name, loss in figures.items()}
+    sums, targets = [sum(found) for found in test], [len(found) for found in test]
+    figures["test_error"] = error_over_names(sums, targets)
+    return {name: loss and round(loss, 6) for name, loss in figures.items()}
 
 
-def choose(module, grid):
+def choose(module, file, grid):
     """The (context, discount) of the grid that is best on the validation set."""
-    data = module.load_data(None, module.Config(validate=True), "cpu")
+    data = module.load_data(file, module.Config(validate=True), "cpu")
     found = {}
     for context, discount in grid:
         model = KneserNey(data.train_items, data.chars, context, discount)
@@ -106,20 +111,30 @@ def choose(module, grid):
 
 
 def main(argv=None, root=ROOT):
-    Parser(__doc__).parse_args(argv)
-    module = load(root / "train-2.py")
-    data = load_names(module)
-    context, discount = choose(module, [(c, d) for c in CONTEXTS for d in DISCOUNTS])
+    parser = Parser(__doc__)
+    text = "whose names are counted (default: train-2)"
+    parser.add_argument("step", nargs="?", default="train-2", metavar="STEP", help=text)
+    parser.add_argument("--data", metavar="FILE", help="one name per line (default: names.txt)")
+    options = parser.parse_args(argv)
+    kept = read_table(root, "ngram.csv")  # what is wrong with it shows now
+    steps = find_steps(root)
+    step, file = named(steps, options.step), options.data
+    if not file:
+        load_names(named(steps, "train-2").module)  # an idea's own folder has no names
+        file = root / "data" / "names.txt"
+    module = step.module
+    data = module.load_data(file, module.Config(), "cpu")
+    context, discount = choose(module, file, [(c, d) for c in CONTEXTS for d in DISCOUNTS])
+    names, chars = data.train_items, data.chars
     models = {
-        ("bigram", 1, ""): Bigram(data.train_items, data.chars),
-        ("Kneser-Ney", context, discount): KneserNey(
-            data.train_items, data.chars, context, discount
-        ),
+        ("bigram", 1, ""): Bigram(names, chars),
+        ("Kneser-Ney", context, discount): KneserNey(names, chars, context, discount),
     }
-    rows = []
+    of = {"script": step.script, "data": data.name, "data_hash": data.hash}
+    rows = [x for x in kept if not of.items() <= x.items()]
     for (name, length, share), model in models.items():
         figures = evaluate(model, data)
-        rows.append({"model": name, "context": length, "discount": share} | figures)
+        rows.append(of | {"model": name, "context": length, "discount": share} | figures)
         print(name, *(f"{figure} {loss}" for figure, loss in figures.items()))
     write_table(root, "ngram.csv", rows)
 

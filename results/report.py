@@ -47,6 +47,9 @@ def main(argv=None, root=ROOT):
     if options.all:
         return print_others(m.others())
     rebuilt = {page: rebuild(page, m) for page in pages(root)}
+    for group in m.groups:
+        if not any(f"<!-- group {group} -->" in text for text, _, _ in rebuilt.values()):
+            note(f"no page has a table of the ideas of the group {group}")
     if options.check:
         return check(m, rebuilt)
     files = draw(m)

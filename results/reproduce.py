@@ -138,6 +138,8 @@ def print_list(todo, folder, data, results, options):
 def reproduce(options, flags, root, folder):
     """Make the runs that are lacking from the scripts in the folder."""
     results, condition = options.results_dir.resolve(), Condition(*flags)
+    if condition.by_split:
+        raise Failure("--split-seed any is for compare.py: give one split to run")
     steps = find_steps(root, folder)
     rows = read_results(results / "results.csv")
     steps_wanted = wanted(steps, options.names, flags, rows)

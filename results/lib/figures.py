@@ -11,7 +11,7 @@ import re
 
 import numpy as np
 
-from lib.measured import NGRAMS
+from lib.measured import ngram_label
 from lib.tables import key_of
 
 # Okabe and Ito's color-blind-safe palette, with gray for its yellow, too pale for a line on white.
@@ -44,7 +44,7 @@ def pair(found):
 
 
 def references(m, loss="test"):
-    return {NGRAMS[x].format(row["context"] + 1): row[loss] for x, row in m.ngrams.items()}
+    return {ngram_label(row): row[loss] for row in m.ngrams().values()}
 
 
 def seeds_of(m):
@@ -89,16 +89,6 @@ def scaling_of(m):
     return lines or None
 
 
-def rates_of(m):
-    """{step: [rates, validation losses of the seeds at each]}."""
-    lines = {}
-    for step in m.chain:
-        at = m.at_rates(step)
-        losses = [[*m.values(step.key, condition=x).values()] for x in at.values()]
-        lines |= {step.label: [[*at], losses]} if at else {}
-    return lines or None
-
-
 def ideas_of(m):
     """{group: {idea: [change, half its interval, whether significant, and after Holm]}}."""
 
@@ -120,6 +110,16 @@ def transfer_of(m):
     return {m.label(key): [*map(pair, both)] for key, both in m.transfer.items()} or None
 
 
+def robust_of(m):
+    """{step: {condition: the change that the step makes there}}."""
+    rows = {
+        step.label: {name: pair(found.get(step.key)) for name, found in m.elsewhere.items()}
+        for step in m.chain
+        if step.builds_on
+    }
+    return rows if any(any(found.values()) for found in rows.values()) else None
+
+
 def positions_of(m):
     """{step: [positions, losses there of the seeds]}, where at least 100 test names reach."""
     found = {}
@@ -129,16 +129,6 @@ def positions_of(m):
             at.append(row["loss"])
     lines = {label: [[*at], [*at.values()]] for label, at in found.items()}
     return lines if len(lines) > 1 else None
-
-
-def attention_of(m):
-    """What one model attends to on one name, [[layer, head, query, key, weight], ...]."""
-    rows = m.of_now("attention.csv")
-    if not rows:
-        return None
-    model = f"{m.label(key_of(rows[0]))}, seed {rows[0]['seed']}"
-    weights = [[row[x] for x in ("layer", "head", "query", "key", "weight")] for row in rows]
-    return {"model": model, "name": rows[0]["name"], "weights": weights}
 
 
 # --- Drawing ---
@@ -208,43 +198,30 @@ def loss_curves(figure, data):
     legend_below(figure, axes, 4)
 
 
-def log_axis(axes, ticks):
+def scaling(figure, data):
     import matplotlib.ticker
 
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(ticks or matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
-    axes.xaxis.set_major_formatter("{x:g}")
-
-
-def scaling(figure, data):
     axes = figure.subplots()
     for i, (label, (minutes, losses)) in enumerate(data.items()):
         axes.plot(minutes, losses, color=COLOURS[i % 8], label=label)
         axes.plot(minutes[-1], losses[-1], "o", color=COLOURS[i % 8])
-    log_axis(axes, None)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.set(title="Test loss against training time, mean over the seeds", ylabel=LOSS)
     axes.set(xlabel="training time without evaluations (minutes, logarithmic)")
     axes.legend()
-
-
-def learning_rates(figure, data):
-    import matplotlib.ticker
-
-    axes = figure.subplots()
-    for i, (label, (rates, losses)) in enumerate(data.items()):
-        style = {"color": COLOURS[i % 8], "linestyle": "--" if i % 2 else "-"}  # some overlap
-        band(axes, rates, losses, label=label, marker="o", markersize=4, **style)
-    log_axis(axes, matplotlib.ticker.FixedLocator(next(iter(data.values()))[0]))
-    axes.set(title="Validation loss at four learning rates: mean and range over the seeds")
-    axes.set(xlabel="learning rate", ylabel="validation loss (nats per token)")
-    legend_below(figure, axes, 4)
 
 
 def dot(axes, y, found, colour, full, **style):
     """A change with its 95% interval; a dot that is not full has a white face."""
     style |= {"fmt": "o", "ms": 5, "color": colour, "mfc": colour if full else "white"}
     return axes.errorbar(found[0], y, xerr=found[1], capsize=2, lw=1.2, **style)
+
+
+def verdict_colour(found):
+    return GREY if not found[2] else BLUE if found[0] < 0 else ORANGE
 
 
 def rows_of_changes(figure, labels, title):
@@ -274,9 +251,8 @@ def ideas(figure, data):
         style = {"weight": "bold", "ha": "right", "va": "center"}
         axes.text(-0.01, at, group, transform=axes.get_yaxis_transform(), **style)
     for rows in data.values():
-        for label, (mean, half, sure, full) in rows.items():
-            colour = GREY if not sure else BLUE if mean < 0 else ORANGE
-            dot(axes, places[label], (mean, half), colour, full)
+        for label, (*found, full) in rows.items():
+            dot(axes, places[label], found, verdict_colour(found), full)
 
 
 def transfer(figure, data):
@@ -289,6 +265,33 @@ def transfer(figure, data):
     for colour, label in ("black", "at + GELU"), (PURPLE, "at 64x4, 4 times the parameters"):
         axes.plot([], [], "o", color=colour, label=label)
     legend_below(figure, axes, 2)
+
+
+def robust(figure, data):
+    figure.set_figheight(6.2)
+    panels = figure.subplots(2, -(-len(data) // 2), sharey=True).flat
+    conditions = [*next(iter(data.values()))]
+    for (label, changes), axes in zip(data.items(), panels, strict=False):
+        axes.axvline(0, color="black", linewidth=0.8)
+        for y, found in enumerate(changes.values()):
+            if found:
+                dot(axes, y, found, verdict_colour(found), found[2])
+        axes.set_title(label, loc="center", fontsize=11)
+        axes.tick_params(axis="x", labelsize=8)
+        axes.tick_params(axis="y", length=0)
+        axes.locator_params(axis="x", nbins=3)
+        axes.set_yticks(range(len(conditions)), conditions, fontsize=9.5)
+        axes.set_ylim(len(conditions) - 0.5, -0.5)
+    for axes in panels:  # what is left of the grid
+        axes.axis("off")
+    figure.supxlabel(f"{CHANGE}; each step has its own scale", fontsize=11)
+    title = "What each step changes under other conditions, with 95% intervals:\n"
+    figure.suptitle(
+        f"{title}blue is better, orange worse, white not significant",
+        x=0.02,
+        ha="left",
+        fontsize=11,
+    )
 
 
 def by_position(figure, data):
@@ -311,41 +314,15 @@ def by_position(figure, data):
     below.xaxis.set_major_locator(matplotlib.ticker.MultipleLocator(1))
 
 
-def attention(figure, data):
-    letters = ["·", *data["name"]]
-    layers, heads = (max(row[i] for row in data["weights"]) for i in (0, 1))
-    squares = np.where(np.tri(len(letters)), np.zeros((layers, heads, 1, 1)), np.nan)
-    for layer, head, query, key, weight in data["weights"]:
-        squares[layer - 1, head - 1, query, key] = weight
-    figure.set_figheight(1.85 * layers + 0.5)
-    panels = figure.subplots(layers, heads, squeeze=False)
-    for layer, head in np.ndindex(layers, heads):
-        axes = panels[layer, head]
-        axes.set_facecolor("#eeeeee")  # what comes later cannot be seen
-        axes.imshow(squares[layer, head], cmap="Blues", vmin=0, vmax=1)
-        axes.set_xticks(range(len(letters)), letters)
-        axes.set_yticks(range(len(letters)), letters)
-        axes.tick_params(length=0, labelsize=8)
-        axes.grid(False)
-        if layer == 0:
-            axes.set_title(f"head {head + 1}", fontsize=11, loc="center")
-        if head == 0:
-            axes.set_ylabel(f"layer {layer + 1}", fontsize=11)
-    title = f"Attention of {data['model']}, on {data['name']}: each row is a position that looks\n"
-    title += "at the columns; · is the boundary. White is a weight of 0, the darkest blue 1."
-    figure.suptitle(title, x=0.02, ha="left", fontsize=11)
-
-
 FIGURES = {
     "staircase.png": (seeds_of, staircase),
     "published.png": (published_of, published),
     "loss-curves.png": (curves_of_chain, loss_curves),
     "scaling.png": (scaling_of, scaling),
-    "learning-rates.png": (rates_of, learning_rates),
     "ideas.png": (ideas_of, ideas),
     "transfer.png": (transfer_of, transfer),
+    "robust.png": (robust_of, robust),
     "by-position.png": (positions_of, by_position),
-    "attention.png": (attention_of, attention),
 }
 
 

@@ -56,9 +56,9 @@ def plus_minus(found, write=signed, digits=3):
     return write(found.mean, digits) + half
 
 
-def change(found):
+def change(found, digits=4):
     """A change in a cell of a table: −0.1371 ± 0.0072, or +0.0010 ± 0.0041 n.s."""
     if found is None:
         return NONE
     doubt = "" if found.significant or math.isnan(found.half) else " n.s."
-    return plus_minus(found, digits=4) + doubt
+    return plus_minus(found, digits=digits) + doubt

@@ -31,6 +31,25 @@ PARTS = {
     + ["train-2-final-layernorm"],
     "train-2@best": [f"train-2-final-{x}" for x in ("rate", "to-zero", "dropout", "decay")],
 }
+WITHOUT = {  # the idea that takes what a step adds from the end of the chain
+    "train-2-2head": "train-2-with-one-head",
+    "train-2-2head-4layer": "train-2-with-one-layer",
+    "train-2-2head-4layer-mlp": "train-2-without-mlp",
+    "train-2-2head-4layer-mlp-ln": "train-2-no-norm",
+    "train-2-2head-4layer-mlp-ln-rope": "train-2-no-positions",
+    "train-2": "train-2-relu",
+}
+
+
+def ngram_label(row):
+    return NGRAMS[row["model"].lower()].format(row["context"] + 1)
+
+
+def figure(row, loss):
+    """A loss of a run; None where it has none."""
+    if loss == "lowest":
+        return min((test for _, _, test in row["curve"]), default=None)
+    return row[loss]
 
 
 class Measured:
@@ -79,7 +98,7 @@ class Measured:
         """Raise Failure for an unknown name. That of an idea may have no step just now."""
         script = name.partition("@")[0]
         patch = self.root / "results" / "ideas" / f"{script.removeprefix('train-2-')}.patch"
-        if name not in self.steps | NGRAMS and not patch.exists():
+        if name not in self.steps | NGRAMS and (script in self.steps or not patch.exists()):
             raise Failure(f"there is no step, idea or n-gram model {name}")
 
     def label(self, name):
@@ -88,7 +107,7 @@ class Measured:
     # --- Losses ---
     def runs(self, step, condition=CANONICAL):
         """The rows that count, {seed, or (split, seed): row}."""
-        key = step.key, condition.flags
+        key = step.key, condition.flags, condition.data_hash
         if key not in self.found:
             self.found[key] = runs(self.rows, step, condition)
         return self.found[key]
@@ -100,16 +119,20 @@ class Measured:
     def values(self, name, loss="test", condition=CANONICAL):
         """A loss, or the difference of two (test-train), {seed: value}.
 
+        `lowest` is the lowest test loss of the learning curve.
+
         Where the split is left open, the mean over the seeds of each split, {split: value}.
         """
         first, _, second = loss.partition("-")
         if second:
             return changes(*(self.values(name, part, condition) for part in (first, second)))
-        if name in self.ngrams:
-            return self.ngrams[name][loss]
+        if name in NGRAMS:
+            row = self.ngrams(condition).get(name)
+            return row[loss] if row and row[loss] is not None else {}
         step = self.steps.get(name)
         rows = self.runs(step, condition) if step else {}
-        values = {pair: row[loss] for pair, row in rows.items() if row[loss] is not None}
+        values = {pair: figure(row, loss) for pair, row in rows.items()}
+        values = {pair: value for pair, value in values.items() if value is not None}
         if condition.by_split:
             groups = {}
             for (split, _), value in values.items():
@@ -128,10 +151,21 @@ class Measured:
             return None
         return interval(changes(*(self.values(x, loss, condition) for x in (name, base))))
 
-    @cached_property
-    def ngrams(self):
-        """{name: row of ngram.csv}."""
-        return {row["model"].lower(): row for row in self.tables["ngram.csv"]}
+    def ngrams(self, condition=CANONICAL, script="train-2"):
+        """{name: row of ngram.csv}, counted on a list, or on the names that an idea leaves."""
+        of = script, condition.data_hash or self.names_hash
+        rows = [x for x in self.tables["ngram.csv"] if (x["script"], x["data_hash"]) == of]
+        found = {row["model"].lower(): row for row in rows}
+        return {name: found[name] for name in NGRAMS if name in found}
+
+    @property
+    def names_hash(self):
+        return next(iter(self.steps.values())).module.NAMES_SHA256[:12]
+
+    def on(self, data, *flags):
+        """The condition of a list by the name of its file; None where no n-grams are of it."""
+        found = {row["data_hash"] for row in self.tables["ngram.csv"] if row["data"] == data}
+        return Condition(*flags, data_hash=found.pop()) if len(found) == 1 else None
 
     # --- The other tables, as far as they are of the steps as they are now ---
     def of_now(self, file):
@@ -180,6 +214,34 @@ class Measured:
         rates = sorted({row["settings"].get("learning_rate", 0) for row in rows})
         found = {x: Condition("--validate", "--learning-rate", str(x)) for x in rates}
         return {rate: at for rate, at in found.items() if self.runs(step, at)}
+
+    # --- Elsewhere ---
+    def taken(self, idea, of="train-2"):
+        """The change that a part makes: a step against the idea that takes the part from it."""
+        _, at, preset = of.partition("@")
+        return self.effect(of, f"{idea}{at}{preset}")
+
+    @cached_property
+    def elsewhere(self):
+        """{condition: {step: the change that it makes there}}."""
+        validate = "--validate", "--learning-rate"
+        conditions = {
+            "seeds": CANONICAL,
+            "splits": Condition("--split-seed", "any"),
+            "English words": self.on("english.txt"),
+            "German words": self.on("german.txt"),
+            "n_embd 64": Condition("--n-embd", "64"),
+            "half the rate": Condition(*validate, "5e-4"),
+            "4 times the rate": Condition(*validate, "4e-3"),
+        }
+        found = {
+            name: {x.key: self.effect(x.key, condition=at) for x in self.chain if x.builds_on}
+            for name, at in conditions.items()
+            if at
+        }
+        for name, of in ("taken from the end", "train-2"), ("taken from fast", "train-2@fast"):
+            found[name] = {step: self.taken(idea, of) for step, idea in WITHOUT.items()}
+        return found
 
     # --- Ideas ---
     @cached_property

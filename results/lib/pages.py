@@ -28,8 +28,8 @@ from lib.markdown import (
     spread,
     table,
 )
-from lib.measured import CONTROLS, NGRAMS, PARTS, REPLICATIONS
-from lib.stats import changes, interval
+from lib.measured import CONTROLS, PARTS, REPLICATIONS, ngram_label
+from lib.stats import Interval, changes, interval
 from lib.steps import docstring
 from lib.tables import key_of
 
@@ -57,12 +57,12 @@ def ngram_rows(m, losses, before, after):
     """The n-gram models as rows of a table of steps, with as many empty cells before and after."""
     return [
         [
-            NGRAMS[name].format(row["context"] + 1),
+            ngram_label(row),
             *[NONE] * before,
             *(number(row[loss]) for loss in losses),
             *[NONE] * after,
         ]
-        for name, row in m.ngrams.items()
+        for row in m.ngrams().values()
     ]
 
 
@@ -239,6 +239,96 @@ def parts(m, folder):
     return table(["what", "change in test", "change at 64x4"], rows)
 
 
+def robust(m, folder):
+    """What each step of the chain changes under other conditions."""
+    rows = []
+    for step in [step for step in m.chain if step.builds_on]:
+        found = [changes.get(step.key) for changes in m.elsewhere.values()]
+        rows.append([link(step, folder), *(change(x, digits=3) for x in found)])
+    return table(["step", *m.elsewhere], rows)
+
+
+def taken(m, folder):
+    """What each part is worth, added in the chain and taken from its end."""
+    parts = {
+        "heads": ("train-2-2head", "train-2-with-one-head"),
+        "layers 2 to 4": ("train-2-2head-4layer", "train-2-with-one-layer"),
+        "residual connections": ("train-2-residual", "train-2-without-residual"),
+        "MLP": ("train-2-2head-4layer-mlp", "train-2-without-mlp"),
+        "LayerNorm": ("train-2-2head-4layer-mlp-ln", "train-2-no-norm"),
+        "RoPE": ("train-2-2head-4layer-mlp-ln-rope", "train-2-no-positions"),
+        "GELU for ReLU": ("train-2", "train-2-relu"),
+    }
+    rows = [
+        [part, *map(change, [m.effect(step), m.taken(idea), m.taken(idea, "train-2@fast")])]
+        for part, (step, idea) in parts.items()
+    ]
+    return table(["part", "added in the chain", "taken from the end", "taken from `fast`"], rows)
+
+
+def lists(m, folder):
+    """The n-gram baselines and the last step on every list."""
+    rows = []
+    for name in dict.fromkeys(row["data"] for row in m.tables["ngram.csv"]):
+        at = m.on(name)
+        if at and m.values("train-2", condition=at):
+            ngrams = [number(row["test"]) for row in m.ngrams(at).values()]
+            longest = m.ngrams(at)["kneser-ney"]["context"] + 1
+            against = change(m.effect("train-2", "kneser-ney", condition=at))
+            last = mean(m.values("train-2", condition=at))
+            rows.append([name, *ngrams, longest, last, against])
+    header = "list,bigram,Kneser-Ney,its n,+ GELU,+ GELU against Kneser-Ney"
+    return table(header.split(","), rows)
+
+
+def amounts(m, folder):
+    """The last step and the best preset on fewer names, beside Kneser-Ney on the same names."""
+    rows = []
+    for script in ("train-2-tenth-of-names", "train-2-third-of-names", "train-2"):
+        ngram = m.ngrams(script=script).get("kneser-ney")
+        if ngram and script in m.steps:
+            label = m.label(script) if m.steps[script].patch else "all of the names"
+            found = [m.mean(x, y) for x in (script, f"{script}@best") for y in ("test", "lowest")]
+            losses = [plus_minus(x, number) for x in found]
+            rows.append([label, number(ngram["test"], 3), *losses])
+    return table("training names,Kneser-Ney,+ GELU,its lowest,best,its lowest".split(","), rows)
+
+
+def makemore(m, folder):
+    """makemore's Transformer on two splits, beside Kneser-Ney on each."""
+    names = "train-2@64x4", "train-2-published-makemore", "train-2-published-makemore-split"
+    rows = []
+    for step in [m.steps[name] for name in names if name in m.steps]:
+        ngrams = m.ngrams(script=step.script) or m.ngrams()
+        losses = [plus_minus(m.mean(step.key, loss), number) for loss in ("test", "lowest")]
+        baseline = NONE
+        if "kneser-ney" in ngrams:
+            found = ngrams["kneser-ney"]
+            baseline = f"{number(found['test'], 3)} ± {found['test_error']:.3f}"
+        size = parameters(m, step), f"{step.config.steps:,}"
+        rows.append([link(step, folder), *size, *losses, baseline])
+    header = "model,parameters,steps,test at the end,lowest test,Kneser-Ney ± test-sampling error"
+    return table(header.split(","), rows)
+
+
+def floor(m, folder):
+    """How much of what can be learned of the made-up list each step learns."""
+    rows, blind = [], math.log(27)  # 26 letters and the end
+    for made_up in m.tables["floor.csv"]:
+        at, floor = m.on(made_up["data"]), made_up["test"]
+        found = {step.label: m.mean(step.key, condition=at) for step in m.chain} if at else {}
+        found |= {ngram_label(row): interval(row["test"]) for row in m.ngrams(at).values()}
+        found |= {"blind guess": interval(blind)}
+        for label, column in ("the distribution itself", "test"), ("its entropy", "entropy"):
+            found[label] = Interval(made_up[column], made_up[f"{column}_error"], 1)
+        found = {label: loss for label, loss in found.items() if loss}
+        for label, loss in sorted(found.items(), key=lambda item: -item[1].mean):
+            learned = (blind - loss.mean) / (blind - floor)
+            above = number(loss.mean - floor, 3)
+            rows.append([label, plus_minus(loss, number), above, f"{learned:.1%}"])
+    return table("model,test,above the floor,fraction learned".split(","), rows)
+
+
 def diff(old, new):
     """What differs but for the docstring, one line around it, under the names of the sections."""
     ends = [ast.parse(x.text).body[0].end_lineno for x in (old, new)]
@@ -302,23 +392,6 @@ def texts(m, folder):
     return table(header.split(","), lines)
 
 
-def architecture(m, folder):
-    """Where the parameters of the last step and of its widest preset are."""
-    groups = {"token embedding": "tok_emb", "attention": ".attn.", "MLP": ".mlp."}
-    groups |= {"LayerNorm": ".ln", "lm_head": "lm_head"}
-    steps = [m.steps[key] for key in ("train-2", "train-2@64x4") if key in m.steps]
-    columns = []
-    for step in steps:
-        config = step.config
-        model = step.module.Transformer(config, 28, 16)  # 26 letters, the boundary and PAD
-        sizes = [(name, p.numel()) for name, p in model.named_parameters()]
-        counts = [sum(n for name, n in sizes if part in name) for part in groups.values()]
-        shape = [config.n_embd, config.n_head, config.n_embd // config.n_head, config.n_layer]
-        columns.append([f"{n:,}" for n in [*shape, *counts, sum(n for _, n in sizes)]])
-    names = ["n_embd", "heads", "head_size", "layers", *groups, "all"]
-    return table(["", *(f"`{x.key}`" for x in steps)], [*zip(names, *columns, strict=True)])
-
-
 def samples(m, folder):
     """Ten names of three models, of each the lowest seed."""
     lines = []
@@ -355,7 +428,19 @@ def runs(m, folder):
 BLOCKS = {
     function.__name__: function
     for function in (samples, comparison, chain, losses, published, group, rates, recipes, unseen)
-    + (transfer, tried, parts, architecture, texts, runs)
+    + (
+        transfer,
+        tried,
+        parts,
+        robust,
+        taken,
+        lists,
+        amounts,
+        makemore,
+        floor,
+        texts,
+        runs,
+    )
 }
 
 
@@ -378,11 +463,20 @@ COUNTS = {
     "transfer-turned": lambda m: transferred(m, -1),
     "replication-error": lambda m: m.replication_error(),
 }
-SHARES = {  # with a step, or two, after a colon; in percent
-    "new-names": lambda m, step: m.new_names(step),
-    "probability": lambda m, step: math.exp(-m.mean(step).mean) if m.mean(step) else None,
-    "time": lambda m, step, of: m.time(step, of),
+SHARES = {  # in percent, with that many steps after colons
+    "known-names": (0, lambda m: next((x["known"] for x in m.tables["floor.csv"]), None)),
+    "new-names": (1, lambda m, step: m.new_names(step)),
+    "probability": (1, lambda m, step: math.exp(-m.mean(step).mean) if m.mean(step) else None),
+    "time": (2, lambda m, step, of: m.time(step, of)),
 }
+
+
+def holding(m, step):
+    """In how many conditions a step lowers the loss significantly, and that with all measured."""
+    found = [changes.get(step) for changes in m.elsewhere.values()]
+    found = [x for x in found if x and x.n > 1]
+    helps = sum(x.high < 0 for x in found)
+    return (helps, f"{helps} of {len(found)}") if found else (None, "")
 
 
 def transferred(m, sign):
@@ -394,18 +488,21 @@ def transferred(m, sign):
 def count(m, what):
     """A plain number, and its text."""
     name, *steps = what.split(":")
-    if name in SHARES and len(steps) == (2 if name == "time" else 1):
+    if name == "holds" and len(steps) == 1:
+        m.check(*steps)
+        return holding(m, *steps)
+    if name in SHARES and len(steps) == SHARES[name][0]:
         for step in steps:
             m.check(step)
-        value = SHARES[name](m, *steps)
+        value = SHARES[name][1](m, *steps)
         return value, "" if value is None else f"{value:.{int(name == 'probability')}%}"
     if what not in COUNTS:
-        raise Failure(f"no count {what!r}; there are {', '.join([*COUNTS, *SHARES])}")
+        raise Failure(f"no count {what!r}; there are {', '.join([*COUNTS, *SHARES, 'holds'])}")
     value = COUNTS[what](m)
     return value, f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
-LOSS = "(?:train|test|test_from_2nd|test_unseen)"
+LOSS = "(?:train|test|test_from_2nd|test_unseen|lowest)"
 FORMS = {
     "effect": rf"(\S+) (\S+)(?: ({LOSS}(?:-{LOSS})?))?( n\.s\.| [<>]-?\d+(?:\.\d+)?)",
     "mean": rf"(\S+)(?: ({LOSS}(?:-{LOSS})?))?( [<>]-?\d+(?:\.\d+)?)?",

@@ -107,3 +107,10 @@ def pairs_needed(found, size, most=1000):
         if (t_quantile(n - 1) + t_quantile(n - 1, 0.6)) * deviation / math.sqrt(n) <= size:
             return n
     return most
+
+
+def error_over_names(values, targets):
+    """Half the 95% interval of sum(values) / sum(targets), (N,) each, over other such names."""
+    values, targets = np.asarray(values), np.asarray(targets)
+    apart = values - values.sum() / targets.sum() * targets
+    return float(1.96 * math.sqrt(len(values)) * apart.std(ddof=1) / targets.sum())

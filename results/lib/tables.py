@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import math
+from contextlib import redirect_stderr
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -49,8 +50,9 @@ def points(text):
 
 READ = {  # how a column is read, whichever table it is in; those that are not here are text
     **dict.fromkeys("seed params context position targets names new n_layer n_embd".split(), int),
-    **dict.fromkeys("layer head query key block_size characters threads".split(), int),
-    **dict.fromkeys("train test test_from_2nd loss random_windows error weight".split(), loss),
+    **dict.fromkeys("block_size characters threads".split(), int),
+    **dict.fromkeys("train test test_from_2nd loss random_windows error".split(), loss),
+    **dict.fromkeys("kept known train_error test_error entropy entropy_error".split(), loss),
     **dict.fromkeys("seconds ms_per_step".split(), loss),
     # blank: the baseline's ratio, the bigram's discount, where every test name was trained on
     **dict.fromkeys("ratio discount exact test_unseen".split(), optional_loss),
@@ -61,17 +63,19 @@ READ = {  # how a column is read, whichever table it is in; those that are not h
 }
 RESULTS = """script preset overrides seed params train test test_from_2nd test_unseen seconds device
 torch data data_hash source finished settings samples curve""".split()
-TABLES = {  # besides results.csv, by what writes them: bench, ngram, stream, by hand, dissect
+TABLES = {  # besides results.csv
     "speed.csv": "script preset fingerprint ms_per_step ratio threads device torch",
-    "ngram.csv": "model context discount train test test_from_2nd test_unseen",
+    "ngram.csv": "script data data_hash model context discount train test test_from_2nd "
+    "test_unseen test_error",
     "texts.csv": "script text text_hash block_size seed params characters loss random_windows "
     "seconds device torch source finished settings",
     "published/chain.csv": "script preset train test exact rebuilt",  # rebuilt: by that idea
     "published/texts.csv": "text_hash block_size n_layer n_embd loss",
     "by-position.csv": "script preset seed fingerprint position targets loss",
-    "attention.csv": "script preset seed fingerprint name layer head query key weight",
     "generated.csv": "script preset seed fingerprint names new",
     "over-names.csv": "script preset fingerprint error",
+    "floor.csv": "data data_hash made_by kept known train train_error test test_error entropy "
+    "entropy_error",
 }
 TABLES = {name: columns.split() for name, columns in TABLES.items()}
 
@@ -143,10 +147,11 @@ class Condition:
     """What runs are compared under, as flags of the scripts: --validate --learning-rate 2e-3.
 
     Without flags it is the canonical one: the settings of the script or preset, names.txt, the CPU.
-    With `--split-seed any` runs of other splits count, too, and are paired by split.
+    With `--split-seed any` runs of other splits count, too, and are paired by split. Where a list
+    is not at hand, as for the pages, its hash stands for `--data`.
     """
 
-    def __init__(self, *flags):
+    def __init__(self, *flags, data_hash=None):
         if own := [flag for flag in flags if flag.partition("=")[0] in OWN]:
             raise Failure(f"{own[0]} is not for the scripts here: every run gets its own")
         parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
@@ -160,17 +165,24 @@ class Condition:
         self.rest = [*rest, "--split-seed", own.split_seed] if fixed else rest
         if own.data and not own.data.is_file():
             raise Failure(f"there is no list {own.data}")
+        found = own.data and hashlib.sha256(own.data.read_bytes()).hexdigest()[:12]
+        self.data_hash = data_hash or found  # of another list than names.txt
 
     def parse(self, step, seed=0):
         """The settings of the step's runs, and those that are not its own, as words."""
         words = [*step.words[1:], "--device", "cpu", "--seed", str(seed), *self.rest]
-        _, config, overrides = step.module.parse(words)
+        said = io.StringIO()
+        try:
+            with redirect_stderr(said):  # argparse's usage is of the script
+                _, config, overrides = step.module.parse(words)
+        except SystemExit as error:
+            reason = said.getvalue().strip().rpartition("error: ")[2]
+            raise Failure(f"{step.key} does not take {' '.join(self.flags)}: {reason}") from error
         return asdict(config), overrides
 
     def data_of(self, step):
         """The hash of the list that the step's runs are of."""
-        digest = self.data and hashlib.sha256(self.data.read_bytes()).hexdigest()
-        return (digest or step.module.NAMES_SHA256)[:12]
+        return self.data_hash or step.module.NAMES_SHA256[:12]
 
 
 CANONICAL = Condition()

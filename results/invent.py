@@ -1,0 +1,81 @@
+"""Make the bundled list of names from a trained model, and find the lowest loss possible on it.
+
+    python results/reproduce.py train-2@best
+    python results/invent.py
+
+Draws as many names as names.txt has from the best preset, seed 0, at temperature 1. Names repeat,
+as there. An empty name, and one longer than any real name, is drawn again. Writes the names to
+data/sample-names.txt, and to results/floor.csv the losses on them of the very distribution that
+they come from: no model beats those but by chance. Beside them is the entropy of that distribution,
+from ten times as many further names. It takes some minutes. Another processor may draw other names.
+"""
+
+import math
+import types
+
+import torch
+from lib.checkpoints import read_checkpoint, restore
+from lib.command import ROOT, Parser, run, write_whole
+from lib.stats import error_over_names
+from lib.steps import load, load_names
+from lib.tables import write_table
+
+RUN, SEED = "train-2@best-seed0", 0
+
+
+def draw(module, model, made_by, num, generator):
+    """That many names of 1 to max_len - 1 letters, and the fraction of all draws that are such."""
+    longest = made_by["max_len"] - 1
+    # One position more, so that a name that would go on shows.
+    data = types.SimpleNamespace(chars=made_by["chars"], max_len=made_by["max_len"] + 1)
+    names, draws = [], 0
+    while len(names) < num:
+        found = module.generate(model, data, 1000, generator)
+        names += [name for name in found if 0 < len(name) <= longest]
+        draws += len(found)
+    return names[:num], len(names) / draws
+
+
+def loss(module, model, chars, names, kept):
+    """The mean loss per token of the distribution of the kept names, and its error over names.
+
+    The model gives a name the probability p; among the kept ones it has p / kept.
+    """
+    rows = [
+        [module.BOUNDARY, *(chars.index(x) + 2 for x in name), module.BOUNDARY] for name in names
+    ]
+    rows = [torch.tensor(row) for row in rows]
+    tokens = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=module.PAD)
+    losses = module.token_losses(model, tokens).double().sum(dim=1) + math.log(kept)  # (N,)
+    targets = torch.tensor([len(name) + 1 for name in names]).double()
+    return (losses.sum() / targets.sum()).item(), error_over_names(losses, targets)
+
+
+def main(argv=None, root=ROOT):
+    Parser(__doc__).parse_args(argv)
+    torch.set_num_threads(1)  # as in the run, so that the digits are the same
+    module = load(root / "train-2.py")
+    state = read_checkpoint(root / "results" / "checkpoints" / f"{RUN}.pt")
+    model, made_by = restore(module, state), state["run"]
+    real = load_names(module)
+    known = {*real.train_items, *real.test_items}
+    num = len(real.train_items) + len(real.test_items)
+    generator = torch.Generator().manual_seed(SEED)
+    names, kept = draw(module, model, made_by, num, generator)
+    path = root / "data" / "sample-names.txt"
+    write_whole(path, "".join(f"{name}\n" for name in names).encode())
+
+    data = module.load_data(path, module.Config(), "cpu")
+    further, _ = draw(module, model, made_by, 10 * num, generator)
+    row = {"data": data.name, "data_hash": data.hash, "made_by": RUN, "kept": round(kept, 6)}
+    row["known"] = round(sum(name in known for name in names) / len(names), 6)
+    figures = {"train": data.train_items, "test": data.test_items, "entropy": further}
+    for column, items in figures.items():
+        found, error = loss(module, model, made_by["chars"], items, kept)
+        row |= {column: round(found, 6), f"{column}_error": round(error, 6)}
+    write_table(root, "floor.csv", [row])
+    print("\n".join(f"{column:14} {value}" for column, value in row.items()))
+
+
+if __name__ == "__main__":
+    run(main)

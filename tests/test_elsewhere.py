@@ -1,0 +1,134 @@
+"""Other lists and splits, fewer names, and the list whose lowest possible loss is known."""
+
+import itertools
+import math
+import sys
+
+import pytest
+import torch
+from common import ROOT
+from tools import BASE, WIDE, Project
+
+sys.path.insert(0, str(ROOT / "results"))
+
+import invent
+from lib.steps import applied, load
+from lib.tables import CANONICAL, Condition
+
+
+@pytest.fixture
+def project(tmp_path):
+    return Project(tmp_path / "project", (BASE, WIDE))
+
+
+def add_ngrams(project, data, digest):
+    lines = ["script,data,data_hash,model,context,discount,train,test,test_from_2nd,test_unseen,"]
+    lines[0] += "test_error"
+    lines += [
+        f"train-2,{data},{digest},{model},5,0.8,1,2,3,4,0.01" for model in ("bigram", "Kneser-Ney")
+    ]
+    (project.results / "ngram.csv").write_text("\n".join(lines) + "\n", "utf-8")
+
+
+def test_a_list_counts_by_its_hash_although_it_is_not_at_hand(project):
+    add_ngrams(project, "towns.txt", "0123456789ab")
+    for key, test in (BASE, 2.0), (WIDE, 1.5):
+        project.add_row(key, test=test, data_hash="0123456789ab")
+        project.add_row(key, test=9.0, data_hash="ffffffffffff")
+        project.add_row(key, test=3.0)
+    m = project.measured()
+    assert m.effect(WIDE, BASE, condition=m.on("towns.txt")).mean == pytest.approx(-0.5)
+    assert m.effect(WIDE, BASE, condition=CANONICAL).mean == 0
+    assert m.effect(WIDE, "kneser-ney", condition=m.on("towns.txt")).mean == pytest.approx(-0.5)
+    assert m.on("nowhere.txt") is None
+    assert m.effect(WIDE, "kneser-ney") is None  # no n-grams are of names.txt
+
+
+def test_the_seeds_of_a_split_are_averaged_and_the_interval_is_over_splits(project):
+    for split, changes in (1, (0.1, 0.3)), (2, (0.4,)), (42, (0.0, 0.0)):
+        for seed, change in enumerate(changes):
+            words = {"overrides": f"split_seed={split}"} if split != 42 else {}
+            for key, test in (BASE, 2.0), (WIDE, 2.0 + change):
+                project.add_row(key, seed, test, {"split_seed": split}, **words)
+    found = project.measured().effect(WIDE, BASE, condition=Condition("--split-seed", "any"))
+    assert (found.n, found.mean) == (3, pytest.approx((0.2 + 0.4 + 0.0) / 3))
+
+
+def test_what_is_taken_away_has_the_sign_of_what_is_added(project):
+    """The loss is 2 with the part and 2.5 without: the part makes it fall by 0.5."""
+    project.add_row(WIDE, test=2.0)
+    project.add_row(BASE, test=2.5)
+    assert project.measured().taken(BASE, WIDE).mean == -0.5
+
+
+def test_fewer_names_are_a_part_of_the_training_set_and_the_test_set_stays():
+    with applied(ROOT) as folder:
+        scripts = {
+            name: load(folder / f"train-2{name}.py")
+            for name in ("", "-tenth-of-names", "-third-of-names")
+        }
+        path = folder / "list.txt"
+        path.write_text(
+            "\n".join("".join(x) for x in itertools.product("abcdefg", repeat=3)), "utf-8"
+        )
+        for validate in (False, True):
+            full, tenth, third = (
+                module.load_data(path, module.Config(validate=validate), "cpu")
+                for module in scripts.values()
+            )
+            for part, share in (tenth, 10), (third, 3):
+                assert part.test_items == full.test_items
+                assert torch.equal(part.test, full.test)
+                assert part.train_items == full.train_items[: len(full.train_items) // share]
+                assert len(part.train) == len(part.train_items)
+
+
+def test_makemores_transformer_has_as_many_parameters_and_never_predicts_padding():
+    with applied(ROOT) as folder:
+        module = load(folder / "train-2-published-makemore.py")
+    model = module.Transformer(module.Config(), 28, 16)
+    assert sum(p.numel() for p in model.parameters()) == 204_544
+    logits = model(torch.tensor([[1, 5, 6, 1, 0]]))
+    assert logits.shape == (1, 5, 28)
+    assert (logits[..., module.PAD] == -math.inf).all() and logits[..., 1:].isfinite().all()
+
+
+# --- The made-up list ---
+CHARS = ["a", "b"]
+
+
+@pytest.fixture
+def model():
+    """An untrained model of names of up to three letters, with no two probabilities alike."""
+    module = load(ROOT / "train-2.py")
+    torch.manual_seed(1)
+    net = module.Transformer(module.Config(), len(CHARS) + 2, 4).eval()
+    net.lm_head.bias.data[module.PAD] = -30  # as after training: padding has no probability
+    return module, net
+
+
+def test_empty_names_and_those_that_would_go_on_are_drawn_again(model):
+    made_by = {"chars": CHARS, "max_len": 4}
+    names, kept = invent.draw(*model, made_by, 500, torch.Generator().manual_seed(0))
+    assert len(names) == 500
+    assert {len(name) for name in names} == {1, 2, 3}
+    assert 0 < kept < 1
+
+
+def test_the_floor_is_the_loss_of_the_distribution_of_the_kept_names(model):
+    """All kept names together have the probability 1, and each comes up as often as it should."""
+    module, net = model
+    names = ["".join(x) for n in (1, 2, 3) for x in itertools.product(CHARS, repeat=n)]
+
+    def share(name, kept):
+        loss, _ = invent.loss(module, net, CHARS, [name] * 2, kept)
+        return math.exp(-loss * (len(name) + 1))
+
+    made_by = {"chars": CHARS, "max_len": 4}
+    drawn, kept = invent.draw(module, net, made_by, 5_000, torch.Generator().manual_seed(0))
+    assert sum(share(name, kept) for name in names) == pytest.approx(1, abs=0.02)
+    for name in names:
+        must = share(name, kept)
+        assert drawn.count(name) / len(drawn) == pytest.approx(
+            must, abs=5 * math.sqrt(must / 5_000)
+        )
