@@ -67,7 +67,10 @@ def values(name, loss="test", *where):
         return next(
             float(x[loss]) for x in rows if (x["script"], x["data_hash"]) == ("train-2", NAMES)
         )
-    return {seed: float(row[first]) for seed, row in runs(name, *where).items()}
+    found = runs(name, *where)
+    if loss == "lowest":
+        return {seed: min(x for _, _, x in json.loads(row["curve"])) for seed, row in found.items()}
+    return {seed: float(row[first]) for seed, row in found.items()}
 
 
 def by_split(name):
@@ -96,9 +99,10 @@ def estimate(found):
     """The mean and half its 95% interval, which one value does not have."""
     if isinstance(found, float):
         return [found]
-    values = [*found.values()]
-    half = [student(len(values) - 1) * np.std(values, ddof=1) / sqrt(len(values))]
-    return [np.mean(values), *(half if len(values) > 1 else [])] if values else []
+    values, n = [*found.values()], len(found)
+    if n < 2:
+        return values
+    return [np.mean(values), student(n - 1) * np.std(values, ddof=1) / sqrt(n)]
 
 
 # --- What must be in a sentence, and in a cell ---
