@@ -1,12 +1,12 @@
-"""The Data section: what a name is, tokens, split, batches, memory, and where names come from."""
+"""The Data section: what a name is, tokens, split, batches, and where names come from."""
 
 import hashlib
-import os
 import random
+import re
 import shutil
-import sys
 import unicodedata
 import urllib.request
+from pathlib import Path
 from types import SimpleNamespace
 
 import common
@@ -85,15 +85,8 @@ def test_the_split_is_by_line_and_follows_split_seed_alone(read):
         assert (held.chars, held.max_len) == (data.chars, data.max_len)
 
 
-@pytest.mark.parametrize("count, validate", [(2, False), (13, True)])
-def test_the_fewest_names_that_can_be_split(count, validate, read):
-    data = read(b"ab\n" * count, validate=validate)
-    assert data.train_items and data.test_items
-    with pytest.raises(SystemExit, match="^error: .*too few"):
-        read(b"ab\n" * (count - 1), validate=validate)
-
-
 WRONG = {  # what is in the file, and what the message says of it
+    "one name": (b"anna\n", "too few"),
     "blank lines only": (b"\n \n\t\r\n\xef\xbb\xbf\n", "0 names"),
     "Latin-1": ("zoë\nåsa\n".encode("latin-1"), "UTF-8"),
     "UTF-16": ("anna\nbea\n".encode("utf-16-le"), "NUL"),
@@ -138,55 +131,37 @@ def test_a_batch_is_drawn_with_replacement_and_cut_to_its_longest_name(read):
         assert (batch[:, length - 1] == BOUNDARY).any()  # no column of PAD alone
 
 
-def test_memory_beside_the_tokens(tmp_path):
-    """Of many short names and a long one: half as much again, and 200 MB for all the rest."""
-    if sys.platform != "linux":
-        pytest.skip("peak memory is read as Linux has it")
-    path, (reader, writer) = tmp_path / "data.txt", os.pipe()
-    path.write_text("".join(f"n{i % 997}\n" for i in range(40_000)) + "x" * 1000)
-    module = load(BASE)
-    if (child := os.fork()) == 0:  # its peak begins with what this process has now
-        import resource
-
-        status = 1
-        try:
-            before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-            data = module.load_data(path, module.Config(), "cpu")
-            model = module.Transformer(module.Config(), len(data.chars) + 2, data.max_len)
-            module.draw_batches(data, module.Config(steps=2))
-            module.final_losses(model, data)
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
-            os.write(writer, f"{peak} {data.train.untyped_storage().nbytes()}".encode())
-            status = 0
-        finally:
-            os._exit(status)
-    assert os.waitpid(child, 0)[1] == 0
-    peak, tokens = map(int, os.read(reader, 100).split())
-    assert tokens > 300e6 and peak < 1.5 * tokens + 200e6, f"{peak:,} for {tokens:,} of tokens"
-
-
 NAMES = "".join(f"{a}{b}{c}\n" for a in "kln" for b in "aeiou" for c in "mrst").encode()
-SAMPLE = NAMES[:80]
+BUNDLED = NAMES[:80]
+
+
+def named(file, content):
+    """What a row says of its data: the file's name and hash."""
+    return file, hashlib.sha256(content).hexdigest()[:12]
 
 
 @pytest.fixture
-def clone(tmp_path, monkeypatch, go):
-    """Run in a fresh clone without names.txt, on a download that gives `answer`, or raises it.
+def folder(tmp_path):
+    """The data folder of a fresh clone: a small bundled list, and no names.txt."""
+    path = tmp_path / "clone" / "data"
+    path.mkdir(parents=True)
+    (path / "sample-names.txt").write_bytes(BUNDLED)
+    return path
 
-    What comes back: how often it was asked for, the notes, what the row says of the data, and what
-    data/ holds besides the sample.
+
+@pytest.fixture
+def train(folder, go, monkeypatch):
+    """Train in the clone, with a download that gives `answer`, or raises it.
+
+    Returns the notes, and what the table's rows say of their data.
     """
-    folder, requests = tmp_path / "clone", []
-    (folder / "data").mkdir(parents=True)
-    shutil.copy(ROOT / BASE, folder)
-    (folder / "data" / "sample-names.txt").write_bytes(SAMPLE)
+    shutil.copy(ROOT / BASE, folder.parent)
 
     def run(*argv, answer=NAMES):
-        module = load(folder / BASE)
+        module = load(folder.parent / BASE)
 
         def urlopen(url, timeout):
-            requests.append(url)
-            assert url == module.NAMES_URL and timeout <= 30  # a silent server is no reason to wait
+            assert url == module.NAMES_URL and timeout <= 30
             if isinstance(answer, Exception):
                 raise answer
             return SimpleNamespace(read=lambda: answer)
@@ -197,49 +172,58 @@ def clone(tmp_path, monkeypatch, go):
         assert (done.status, done.err) == (0, "")
         rows = common.read_table(done.table) if done.table.exists() else []
         notes = [line for line in done.out.splitlines() if line.startswith("note: ")]
-        used = {(row["data"], row["data_hash"]) for row in rows}
-        kept = {path.name: path.read_bytes() for path in (folder / "data").iterdir()}
-        assert kept.pop("sample-names.txt") == SAMPLE
-        return len(requests), notes, used, kept
+        return notes, [(row["data"], row["data_hash"]) for row in rows]
 
     return run
 
 
-USED = {("names.txt", hashlib.sha256(NAMES).hexdigest()[:12])}
+def test_a_good_download_is_used_and_kept(folder, train):
+    """With --no-record it is used only."""
+    used = named("names.txt", NAMES)
+    assert train("--no-record") == ([], [])
+    assert not (folder / "names.txt").exists()
+    assert train() == ([], [used])
+    assert (folder / "names.txt").read_bytes() == NAMES
+    assert train("--seed", 1, answer=OSError("no route")) == ([], [used, used])
 
 
-def test_a_good_download_is_kept_and_not_asked_for_again(clone):
-    """But not with --no-record."""
-    assert clone("--no-record") == (1, [], set(), {})
-    assert clone() == clone("--seed", 1) == (2, [], USED, {"names.txt": NAMES})
-
-
-def test_a_good_download_that_cannot_be_kept_is_used(clone, tmp_path, monkeypatch):
-    """A checkout that cannot be written to, as a note says; the sample is no better than it."""
-    write = type(tmp_path).write_bytes
+def test_a_good_download_that_cannot_be_kept_is_used(folder, train, monkeypatch):
+    """The checkout is read-only; a note says so."""
+    write = Path.write_bytes
 
     def read_only(path, content):
-        if path.parent.name == "data":
+        if path.parent == folder:
             raise PermissionError(13, "Permission denied", str(path))
         return write(path, content)
 
-    monkeypatch.setattr(type(tmp_path), "write_bytes", read_only)
-    _, (note,), *rest = clone()
-    assert "keep names.txt" in note and "Permission denied" in note and rest == [USED, {}]
+    monkeypatch.setattr(Path, "write_bytes", read_only)
+    (note,), used = train()
+    assert "keep names.txt" in note and "Permission denied" in note
+    assert used == [named("names.txt", NAMES)]
 
 
-@pytest.mark.parametrize("answer", [NAMES[:90], b"", OSError("no route"), ValueError()])
-def test_after_a_bad_download_it_trains_on_the_sample(answer, clone):
-    """One line says so, and the run is recorded under the sample's name."""
-    _, (download, comparison), *rest = clone(answer=answer)
+@pytest.mark.parametrize("answer", [NAMES[:90], OSError("no route"), ValueError()])
+def test_after_a_bad_download_it_trains_on_the_bundled_list(answer, folder, train):
+    (download, comparison), used = train(answer=answer)
     assert "download" in download and "sample-names.txt" in download and "compar" in comparison
-    assert rest == [{("sample-names.txt", hashlib.sha256(SAMPLE).hexdigest()[:12])}, {}]
+    assert used == [named("sample-names.txt", BUNDLED)]
+    assert [path.name for path in folder.iterdir()] == ["sample-names.txt"], "nothing is left over"
 
 
-def test_a_names_file_that_is_there_is_used_as_it_is(clone, tmp_path):
-    """With another checksum it goes by its own hash, and a note says that it does not compare."""
+def test_a_names_file_that_is_there_is_used_as_it_is(folder, train):
+    """With another checksum, a note says that its losses do not compare."""
     mine = b"other\nnames\nof\nmine\nhere\n"
-    (tmp_path / "clone" / "data" / "names.txt").write_bytes(mine)
-    requests, (note,), *rest = clone()
-    assert "compar" in note and not requests
-    assert rest == [{("names.txt", hashlib.sha256(mine).hexdigest()[:12])}, {"names.txt": mine}]
+    (folder / "names.txt").write_bytes(mine)
+    (note,), used = train()
+    assert "compar" in note and used == [named("names.txt", mine)]
+    assert (folder / "names.txt").read_bytes() == mine
+
+
+def test_the_bundled_list(folder, train):
+    """One lower-case name per line; a script trains on it where there is no network."""
+    content = (ROOT / "data" / "sample-names.txt").read_bytes()
+    lines = content.decode("utf-8").removesuffix("\n").split("\n")
+    assert [line for line in lines if not re.fullmatch("[a-z]{1,15}", line)] == []
+    (folder / "sample-names.txt").write_bytes(content)
+    _, used = train("--steps", 2, answer=OSError("no route"))
+    assert used == [named("sample-names.txt", content)]

@@ -1,20 +1,13 @@
 """results/dissect.py: tables of what trained models do, checked against the models themselves."""
 
-import shutil
-import sys
-
+import dissect
 import pytest
 import torch
 import torch.nn.functional as F
-from common import ROOT, tree
-from tools import CHAIN, LAST, LN, ROPE, miniature
-
-sys.path.insert(0, str(ROOT / "results"))
-
-import dissect
 from lib.checkpoints import restore
 from lib.command import Failure
 from lib.tables import key_of, read_table
+from tools import CHAIN, LAST, LN, ROPE, miniature
 
 FINAL, BEST = f"{LAST}@final", f"{LAST}@best"
 NUM = 40
@@ -67,7 +60,7 @@ def test_losses_by_position_are_those_of_the_script(trained):
 
 
 def test_the_weights_are_those_with_which_the_kernel_mixes_the_values(trained, monkeypatch):
-    """In every layer; and the table has those of a model that samples: nothing is dropped out."""
+    """In every layer; and the table has them, of a model in evaluation mode."""
     module, model = model_of(trained, FINAL)
     kernel, mixed = F.scaled_dot_product_attention, []
 
@@ -102,8 +95,8 @@ def test_generated_names_are_counted(trained):
         assert int(row["new"]) == sum(name not in known for name in names) > 0
 
 
-def test_the_error_over_names_is_that_of_leaving_each_out_in_turn(trained):
-    """The jackknife, which knows no formula, comes to nearly the same."""
+def test_the_test_sampling_error_is_that_of_the_jackknife(trained):
+    """Which leaves out each name in turn, and needs no formula."""
     tables = read(trained, "over-names.csv")
     assert tables.keys() == {key for key, step in trained.steps.items() if step.builds_on}
     for key, (row,) in tables.items():
@@ -117,15 +110,11 @@ def test_the_error_over_names_is_that_of_leaving_each_out_in_turn(trained):
         assert float(row["error"]) == pytest.approx(error, rel=0.02)
 
 
-def test_a_checkpoint_of_an_earlier_state_or_unfinished_is_refused(trained, tmp_path):
-    project = miniature(tmp_path / "project", CHAIN)
-    shutil.copytree(trained.results / "checkpoints", project.results / "checkpoints")
-    path = project.results / "checkpoints" / f"{LN}-seed0.pt"
-    state = torch.load(path, weights_only=True)
-    run = state["run"]
-    for change in {"run": run | {"source": "x"}}, {"run": run | {"settings": {}}}, {"step": 3}:
+def test_a_checkpoint_of_another_source_or_unfinished_is_refused(trained, tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    path = tmp_path / "checkpoints" / f"{LN}-seed0.pt"
+    state = torch.load(trained.results / "checkpoints" / path.name, weights_only=True)
+    for change in {"run": state["run"] | {"source": "x"}}, {"step": 3}:
         torch.save(state | change, path)
-        before = tree(project.root)
         with pytest.raises(Failure, match=f"earlier state, or unfinished.* {LN}.py --seed 0"):
-            dissect.main(["--seeds", "1"], project.root)
-        assert tree(project.root) == before, "nothing is half-written"
+            dissect.trained(trained.steps[LN], 0, tmp_path)

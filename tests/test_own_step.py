@@ -1,21 +1,16 @@
 """The way of an experimenter: copy a script, change it, run, compare, share it as a patch."""
 
 import re
-import sys
-
-import pytest
-from common import ROOT
-from tools import BASE, LAST, edit, miniature
-
-sys.path.insert(0, str(ROOT / "results"))
 
 import compare
+import pytest
 import renew
 import report
 import reproduce
 import sample
 from lib.command import Failure
 from lib.steps import applied, load
+from tools import BASE, LAST, edit, miniature
 
 OWN = "train-2-narrow-mlp"
 
@@ -35,7 +30,7 @@ def project(tmp_path, monkeypatch):
 
 
 def test_the_way_from_a_copy_to_a_patch(project, capsys):
-    """The copy brings no presets along; a run by hand counts as one of reproduce.py."""
+    """A run by hand counts like one of reproduce.py."""
     for name, seed in (OWN, "1"), (LAST, "0"), (LAST, "1"):
         load(project.path(name)).main(["--device", "cpu", "--seed", seed])
     reproduce.main(["--seeds", "2", f"{OWN}.py", LAST], project.root)
@@ -80,9 +75,7 @@ def test_the_way_from_a_copy_to_a_patch(project, capsys):
     assert {path.name for path in project.root.iterdir()} == present, "nothing is left behind"
 
 
-def test_what_cannot_be_compared_is_told_with_what_to_run(project):
-    with pytest.raises(Failure, match="no step, idea or n-gram model train-2-gone"):
-        compare.main(["train-2-gone", LAST], project.root)
+def test_what_cannot_be_compared_is_reported_with_what_to_run(project):
     with pytest.raises(Failure, match=f"reproduce.py --seeds 5 {OWN} {LAST} -- --steps 9$"):
         compare.main([OWN, LAST, "--", "--steps", "9"], project.root)
     project.add_row(BASE)

@@ -1,22 +1,18 @@
 """results/report.py: which runs count, what the pages say of them, and how they are checked."""
 
-import os
 import re
 import shutil
 import sys
 
 import pytest
-from common import ROOT, tree
-from tools import BASE, CHAIN, HEADS, LN, WIDE, Project, add_idea, edit, write_table
-
-sys.path.insert(0, str(ROOT / "results"))
-
 import report
+from common import ROOT, tree
 from lib import figures
 from lib.command import Failure
 from lib.pages import pages, rebuild
 from lib.steps import find_steps
 from lib.tables import TABLES, Condition, copies
+from tools import BASE, CHAIN, HEADS, LN, WIDE, Project, add_idea, edit, write_table
 
 
 @pytest.fixture
@@ -43,23 +39,18 @@ def call(project, capsys, monkeypatch):
     "changes, why",
     [
         ({"script": "train-2-gone"}, "no such script"),
-        ({"preset": "gone"}, "preset"),
         ({"source": "0123456789ab"}, "another source"),
         ({"settings": {"batch_size": 33}}, "other defaults"),
-        ({"settings": {"an_option_that_is_gone": 1}}, "other defaults"),
-        ({}, "an older row of this seed counts"),
-        ({"settings": {"seed": 9, "threads": 9}}, "an older row of this seed counts"),
+        ({"settings": {"threads": 9}}, "an older row of this seed counts"),
     ],
 )
 def test_a_row_that_counts_nowhere_is_listed_with_the_reason(project, call, changes, why):
-    """Of the rows of a seed the oldest counts, wherever it stands."""
+    """Of the rows of a seed the oldest counts, wherever it is in the table."""
     project.add_row(BASE, 0, 1.25, finished="2026-03-01T00:00:00Z", **changes)
     project.add_row(BASE, 0, 2.5)
-    before = tree(project.root)
     header, line = call("--all").splitlines()
     assert header.endswith("why")
     assert "1.25" in line and why in line
-    assert tree(project.root) == before
     assert project.cells("losses", "baseline")["test"] == "2.5000"
 
 
@@ -124,7 +115,7 @@ def test_a_script_and_a_preset_of_ones_own_appear_by_themselves(project):
 
 
 def test_a_copy_never_takes_the_place_of_the_original(project, call, capsys):
-    """Whichever stands first in the table; and a file name with a blank is no script."""
+    """Whichever row is older; and a file name with a blank is not a script."""
     before = project.block("comparison")
     shutil.copy(project.path(HEADS), project.path("train-2-a"))
     shutil.copy(project.path(HEADS), project.path("train-2-2head copy"))
@@ -138,53 +129,22 @@ def test_a_copy_never_takes_the_place_of_the_original(project, call, capsys):
     assert len(project.block("comparison").splitlines()) == len(before.splitlines())
 
 
-@pytest.mark.parametrize(
-    "old, new, told",
-    [
-        (f'BUILDS_ON = "{BASE}"', 'BUILDS_ON = "train-2-gone"', "train-2-gone"),
-        (f'BUILDS_ON = "{BASE}"', f'BUILDS_ON = "{HEADS}"', f"circle: {HEADS}"),
-        (f'BUILDS_ON = "{BASE}"', "BUILDS_ON = 1 / 0", f"cannot load {HEADS}.py, ZeroDivision"),
-        (f'BUILDS_ON = "{BASE}"', "", f"{HEADS}.py is no training script, it has no BUILDS_ON"),
-        ("PRESETS = {}", 'PRESETS = {"x": {"label": "x"}}', f"{HEADS}: PRESETS"),
-        ('"""2 heads: ', '"""two heads, ', "its docstring must begin with LABEL: what it is"),
-    ],
-)
-def test_a_script_that_is_no_step_is_told(project, call, old, new, told):
-    edit(project.path(HEADS), old, new)
-    with pytest.raises(Failure, match=re.escape(told)):
-        call("--check")
-
-
 # --- Tables ---
 @pytest.mark.parametrize(
-    "changes, damage, told",
+    "changes, damage, message",
     [
         ({"test_from_2nd": "nan"}, b"", "line 4, test_from_2nd"),
-        ({"samples": "{}"}, b"", "line 4, samples"),
         ({"curve": "[[500, 2.1]]"}, b"", "line 4, curve"),
-        ({"curve": "5"}, b"", "line 4, curve"),
-        ({}, b"a,foreign,header\n", "foreign header"),
         ({}, b"half,a,row\n", "line 5: 3 fields"),
-        ({}, b'"no end', "line 5"),
         ({}, b"\xff\xfe\n", "line 5: not UTF-8"),
     ],
 )
-def test_what_is_broken_in_a_table_is_told_with_its_line(project, call, changes, damage, told):
+def test_a_broken_table_is_reported_with_its_line(project, call, changes, damage, message):
     project.add_row(BASE, samples='["this row",\n"has two lines"]')
     project.add_row(BASE, 1, **changes)
-    content = project.table.read_bytes()
-    project.table.write_bytes(damage + content if b"header" in damage else content + damage)
-    with pytest.raises(Failure, match=told):
+    project.table.write_bytes(project.table.read_bytes() + damage)
+    with pytest.raises(Failure, match=message):
         call("--check")
-
-
-def test_other_line_ends_are_read(project):
-    """CRLF, blank lines, and none at the end."""
-    project.add_rows(BASE, [2.5, 2.0])
-    content = project.table.read_bytes()
-    for other in content.replace(b"\n", b"\r\n"), content.replace(b"\n", b"\n\n"), content.rstrip():
-        project.table.write_bytes(other)
-        assert project.cells("losses", "baseline")["seeds"] == "2"
 
 
 # --- Writing and checking the pages ---
@@ -207,11 +167,8 @@ def filled(project, call):
     return project.page.read_text("utf-8")
 
 
-def test_only_what_stands_between_markers_is_rewritten(project, call, filled):
-    """Once: neither a second time nor by a run of the README's first command.
-
-    Which adds a second row of a seed, by another chip, or one that trained on a GPU.
-    """
+def test_only_the_text_between_markers_is_rewritten(project, call, filled):
+    """And a run of one's own, of a recorded seed or on a GPU, changes no page."""
     old, new = (re.sub("-->.*?<!-- end", "", x, flags=re.S) for x in (PAGE, filled))
     assert new == old
     assert f"<!-- effect {HEADS} {BASE} n.s. -->(not recorded)<!-- end -->" in filled
@@ -239,8 +196,6 @@ def test_check_finds_a_figure_that_was_edited_by_hand_and_changes_nothing(
 @pytest.mark.parametrize(
     "marker, holds",
     [
-        (f"effect {HEADS} {BASE} <0", True),
-        (f"effect {HEADS} {BASE} >-0.1", False),
         (f"effect {HEADS} {BASE} n.s.", False),
         (f"effect {HEADS} {BASE} <-0.07", True),
         (f"effect {HEADS} {BASE} <-0.1", False),  # the mean is below, the interval is not
@@ -248,7 +203,6 @@ def test_check_finds_a_figure_that_was_edited_by_hand_and_changes_nothing(
         (f"effect {WIDE} {BASE} <0", False),
         (f"mean {HEADS} <2.41", False),
         (f"mean {HEADS} >2.3", True),
-        ("count runs >5", True),
         ("count runs <6", False),
     ],
 )
@@ -270,50 +224,25 @@ def test_what_a_sentence_claims_is_checked(project, call, capsys, marker, holds)
 WRONG_MARKERS = {
     "a <!-- speed --><!-- end -->": "no block or figure 'speed'",
     f"<!-- mean {BASE} --><!-- end -->": "a figure begins a line",
-    f"- <!-- mean {BASE} --><!-- end --> in a list": "a figure begins a line",
     "a <!-- mean train-2-gone --><!-- end -->": "train-2-gone",
-    f"a <!-- mean {BASE} height --><!-- end -->": "is not mean A [LOSS] [CLAIM]",
-    f"a <!-- effect {BASE} --><!-- end -->": "is not effect A B [LOSS] CLAIM",
     f"a <!-- effect {HEADS} {BASE} --><!-- end -->": "is not effect A B [LOSS] CLAIM",
-    f"a <!-- mean {BASE} <- --><!-- end -->": "is not mean A",
-    "a <!-- count sheep --><!-- end -->": "no count 'sheep'",
-    f"a <!-- count time:{BASE} --><!-- end -->": "no count",
-    "a <!-- count new-names:train-2-gone --><!-- end -->": "train-2-gone",
-    "a <!-- group --><!-- end -->": "must be a line of its own",
     "<!-- group gone --><!-- end -->": "there is no group of ideas 'gone'",
-    "<!-- losses test --><!-- end -->": "must be a line of its own: <!-- losses -->",
-    "a <!--  --><!-- end -->": "no block or figure",
-    "a <!-- a comment that does not end": "markers are",
     "<!-- comparison -->": "has no <!-- end -->",
     "a <!-- end -->": "markers are",
-    f"a <!-- mean {BASE} --> <!-- mean {BASE} --><!-- end -->": "markers are",
 }
 
 
-@pytest.mark.parametrize("text, told", WRONG_MARKERS.items())
-def test_a_malformed_marker_is_one_line_with_its_place(project, call, text, told):
+@pytest.mark.parametrize("text, message", WRONG_MARKERS.items())
+def test_a_malformed_marker_is_one_line_with_its_place(project, call, text, message):
     """And neither page is rewritten."""
     project.add_row(BASE)
     project.page.write_text(PAGE, "utf-8")
     (project.results / "README.md").write_text(f"# A page\n\n{text}\n")
     before = tree(project.root)
-    with pytest.raises(Failure, match=re.escape(told)) as failure:
+    with pytest.raises(Failure, match=re.escape(message)) as failure:
         call()
     assert f"{project.results / 'README.md'}, line 3:" in str(failure.value)
     assert "\n" not in str(failure.value)
-    assert tree(project.root) == before
-
-
-def test_a_page_is_written_whole_or_not_at_all(project, call, monkeypatch):
-    project.page.write_text(PAGE, "utf-8")
-    before = tree(project.root)
-
-    def full(*paths):
-        raise OSError("no space left on device")
-
-    monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(OSError, match="no space"):
-        call()
     assert tree(project.root) == before
 
 
@@ -332,14 +261,10 @@ def test_without_runs_the_real_pages_have_dashes_and_words_and_no_wrong_claim(tm
 
 # --- Figures ---
 def test_check_finds_figures_that_are_stale_or_missing(tmp_path, monkeypatch):
-    """They are the same whatever a notebook sets as the backend, and the user's settings are."""
-    import matplotlib
-
+    """Without drawing them anew."""
     monkeypatch.setitem(figures.STYLE, "savefig.dpi", 20)
-    monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
     project = Project(tmp_path / "project", CHAIN)
     add_idea(project, "shallow")
-    assert figures.draw(project.measured()) == {}, "nothing to draw"
     project.rows = [project.make_row(key, s, 2 + s / 9) for key in project.steps for s in (0, 1, 2)]
     rate = {"learning_rate": 0.002, "validate": True}
     words = "learning_rate=0.002 validate=True"
@@ -351,13 +276,10 @@ def test_check_finds_figures_that_are_stale_or_missing(tmp_path, monkeypatch):
     speeds = [dict(zip(TABLES["speed.csv"], row, strict=True)) for row in speeds]
     write_table(project.results / "speed.csv", speeds)
     report.main([], project.root)
-    drawn = {path: path.read_bytes() for path in (project.results / "plots").glob("*.png")}
+    drawn = sorted((project.results / "plots").glob("*.png"))
     expected = "ideas learning-rates loss-curves published scaling staircase transfer"
-    assert sorted(path.stem for path in drawn) == expected.split()
-    assert all(png.startswith(b"\x89PNG") for png in drawn.values())
-    monkeypatch.setitem(matplotlib.rcParams, "axes.facecolor", "red")
-    assert figures.draw(project.measured()) == drawn
-
+    assert [path.stem for path in drawn] == expected.split()
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in drawn)
     monkeypatch.setitem(sys.modules, "matplotlib", None)  # not there
     report.main(["--check"], project.root)
     staircase, scaling = (project.results / "plots" / f"{x}.png" for x in ("staircase", "scaling"))

@@ -3,22 +3,18 @@
 import os
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import reproduce
 import torch
 from common import ROOT, tree
-from tools import BASE, COLUMNS, write_stub
-
-sys.path.insert(0, str(ROOT / "results"))
-
-import reproduce
 from lib.command import Failure
 from lib.steps import find_steps
 from lib.tables import Condition
+from tools import BASE, COLUMNS, write_stub
 
 
 @pytest.fixture
@@ -70,18 +66,17 @@ def test_what_is_lacking_by_names_and_seeds_the_longest_first(root, plan):
     kinds = [f"{x}{preset}" for x in ("train-2-long", "train-2") for preset in ("@big", "")]
     assert plan("--seeds", "2") == [f"{kind}-seed{seed}" for kind in kinds for seed in (0, 1)]
     assert plan("train-2.py") == plan("train-2") == [PLAIN], "a name is one step"
-    assert plan("train-2.py@big") == plan("train-2@big") == [BIG]
-    assert len(plan("train-2@big", "train-2-long.py")) == 2
+    assert plan("train-2@big") == [BIG]
     assert tree(root) == before, "a dry run writes and runs nothing"
 
 
 @pytest.mark.parametrize(
     "argv",
-    ["train-9", "train", "train-2@bi", "--seeds=0", "--jobs=0"]
+    ["train-9", "train-2@bi", "--seeds=0"]
     + [f"-- {flag}" for flag in ("--results-dir=x", "--seed", "--preset", "--resume")],
 )
-def test_what_cannot_be_run_is_told(call, root, argv):
-    """Among it the flags that every run gets."""
+def test_what_cannot_be_run_is_refused(call, root, argv):
+    """Also flags after -- that every run is given anyway."""
     with pytest.raises(Failure, match="is not for the scripts" if " " in argv else None) as failure:
         call(*argv.split())
     assert failure.value.status == 2
@@ -123,7 +118,7 @@ def test_what_follows_two_dashes_goes_to_the_scripts(root, call, plan, tmp_path)
 
 
 def test_only_a_checkpoint_of_the_run_is_gone_on_from(root, tmp_path):
-    """One of another source or other settings stays out of the way: the run starts anew."""
+    """With one of another source, other settings or other data the run starts anew."""
     step = find_steps(root)["train-2@big"]
     run = reproduce.Run(step, 3, Condition("--steps", "7"))
     path = tmp_path / "checkpoints" / "train-2@big-steps=7-seed3.pt"
@@ -144,16 +139,15 @@ def test_only_a_checkpoint_of_the_run_is_gone_on_from(root, tmp_path):
     assert "--resume" not in run.command(root, "names.txt", tmp_path)
 
 
-def test_failed_runs_are_told_stop_no_other_and_are_made_by_the_next_call(root, call, capfd):
+def test_failed_runs_stop_no_other_and_are_made_by_the_next_call(root, call, capfd):
     bad = 'assert seed != "1" or (HERE / "fixed").exists(), print("note") or "what went wrong"'
     write_stub(root, "train-2.py", bad)
     with pytest.raises(Failure, match="2 of 4 runs failed") as failure:
         call("--seeds", "2", "--jobs", "2")
     assert failure.value.status == 1
-    told = [line for line in capfd.readouterr().out.splitlines() if line.startswith("failed: ")]
-    assert len(told) == 2
-    assert all(line.endswith(": AssertionError: what went wrong") for line in told)
-    assert Path(told[0].split(": ")[1]).read_text().endswith("Error: what went wrong\n")
+    lines = [line for line in capfd.readouterr().out.splitlines() if line.startswith("failed: ")]
+    assert len(lines) == 2
+    assert all(line.endswith(": AssertionError: what went wrong") for line in lines)
     (root / "fixed").touch()
     call("--seeds", "2")
     assert ["--seed 1" in line for line in calls(root)[4:]] == [True, True]
@@ -161,11 +155,11 @@ def test_failed_runs_are_told_stop_no_other_and_are_made_by_the_next_call(root, 
 
 
 def test_without_names_txt_nothing_is_run(tmp_path):
-    """There is no network in the tests: the script would train on the bundled sample."""
+    """Without network a script would train on the bundled list."""
     root = tmp_path / "project"
     (root / "data").mkdir(parents=True)
     shutil.copy(ROOT / f"{BASE}.py", root)
-    shutil.copy(ROOT / "data" / "sample-names.txt", root / "data")
+    (root / "data" / "sample-names.txt").write_text("anna\nbea\ncleo\n")
     with pytest.raises(Failure, match="names.txt") as failure:
         reproduce.main([], root)
     assert failure.value.status == 1
@@ -176,32 +170,14 @@ def test_a_list_of_commands_runs_anywhere_and_its_tables_are_joined(root, call, 
     words = "--seeds", "2", "--list", "--each-dir", "--list-dir", str(tmp_path / "scripts")
     commands = call("train-2@big", *words)
     assert len(commands) == 2 and not calls(root)
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
     for line in commands:
         name = shlex.split(line)[-2]
         Path(name).mkdir(parents=True)
         (Path(name) / "results.csv").write_text(",".join(COLUMNS) + "\n")
-        subprocess.run(line, shell=True, cwd=elsewhere, check=True)
-    assert len(plan("train-2@big", "--seeds", "2")) == 2
+        subprocess.run(line, shell=True, cwd=tmp_path, check=True)
     join = "awk 'FNR > 1' results/each/*/results.csv >> results/results.csv"
     subprocess.run(join, shell=True, cwd=root, check=True)
     assert plan("train-2@big", "--seeds", "2") == []
-
-
-def test_ctrl_c_while_a_run_starts_ends_that_run_too(root, call, monkeypatch):
-    write_stub(root, "train-2.py", "time.sleep(600)")
-    started, start = [], subprocess.Popen
-
-    def interrupted(*words, **options):
-        started.append(start(*words, **options))
-        os.kill(os.getpid(), signal.SIGINT)  # before anybody has taken note of the run
-        return started[-1]
-
-    monkeypatch.setattr(reproduce.subprocess, "Popen", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        call("--jobs", "2")
-    assert [process.poll() is None for process in started] == [False]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="elsewhere it cannot be caught")
@@ -212,7 +188,7 @@ def test_sigterm_to_the_command_alone_ends_its_runs(root):
     shutil.copy(ROOT / "results" / "reproduce.py", root / "results")
     shutil.copytree(ROOT / "results" / "lib", root / "results" / "lib")
     words = [sys.executable, str(root / "results" / "reproduce.py"), "--seeds", "2"]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(words, capture_output=True, text=True)
     assert done.returncode == 130
     assert done.stderr.startswith("error: stopped")
     assert len(calls(root)) == 1

@@ -7,16 +7,12 @@ import json
 import random
 import re
 import shutil
-import sys
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-from common import CHAIN, ROOT
-
-sys.path.insert(0, str(ROOT / "results"))
-
 import renew
+from common import CHAIN, ROOT
 from lib.measured import Measured
 from lib.pages import BLOCKS
 from lib.steps import find_steps
@@ -27,9 +23,9 @@ BASE, WIDE, HEADS, LAYERS, MLP, LN, ROPE, LAST = (name.removesuffix(".py") for n
 
 
 def edit(path, old, new):
-    """Replace what must stand in the file exactly once."""
+    """Replace what must occur in the file exactly once."""
     text = path.read_text("utf-8")
-    assert text.count(old) == 1, f"{old!r} stands {text.count(old)} times in {path.name}"
+    assert text.count(old) == 1, f"{old!r} occurs {text.count(old)} times in {path.name}"
     path.write_text(text.replace(old, new), "utf-8")
 
 
