@@ -79,7 +79,18 @@ def test_the_choice_does_not_see_the_test_split(project, monkeypatch):
     module = project.steps["train-2"].module
     seen = []
     monkeypatch.setattr(ngram, "losses", lambda model, names: seen.extend(names) or [[1.0]])
-    ngram.choose(module, [(2, 0.5)])
+    ngram.choose(module, None, [(2, 0.5)])
     data = module.load_data(None, module.Config(), "cpu")
     last_tenth = data.train_items[len(data.train_items) - len(data.train_items) // 10 :]
     assert seen == last_tenth
+
+
+def test_a_list_of_ones_own_has_its_rows_beside_those_of_names(project, tmp_path):
+    """They are written once, however often they are counted."""
+    path = tmp_path / "towns.txt"
+    path.write_text("\n".join(f"{a}{b}{a}" for a in "abcdef" for b in "ghijkl"), "utf-8")
+    for words in [], ["--data", str(path)], []:
+        ngram.main(words, project.root)
+    rows = read_table(project.root, "ngram.csv")
+    assert sorted(row["data"] for row in rows) == ["names.txt"] * 2 + ["towns.txt"] * 2
+    assert all(row["test"] > 0 and row["test_error"] > 0 for row in rows)
