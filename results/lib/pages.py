@@ -323,9 +323,9 @@ def floor(m, folder):
             found[label] = Interval(made_up[column], made_up[f"{column}_error"], 1)
         found = {label: loss for label, loss in found.items() if loss}
         for label, loss in sorted(found.items(), key=lambda item: -item[1].mean):
-            learned = (blind - loss.mean) / (blind - floor)
-            above = number(loss.mean - floor, 3)
-            rows.append([label, plus_minus(loss, number), above, f"{learned:.1%}"])
+            fraction = (blind - loss.mean) / (blind - floor)
+            above = signed(loss.mean - floor, 3)
+            rows.append([label, plus_minus(loss, number), above, f"{fraction:.1%}"])
     return table("model,test,above the floor,fraction learned".split(","), rows)
 
 
@@ -465,10 +465,20 @@ COUNTS = {
 }
 SHARES = {  # in percent, with that many steps after colons
     "known-names": (0, lambda m: next((x["known"] for x in m.tables["floor.csv"]), None)),
+    "learned": (1, lambda m, step: learned(m, step)),
     "new-names": (1, lambda m, step: m.new_names(step)),
     "probability": (1, lambda m, step: math.exp(-m.mean(step).mean) if m.mean(step) else None),
     "time": (2, lambda m, step, of: m.time(step, of)),
 }
+
+
+def learned(m, step):
+    """How far a step gets on the made-up list, from a blind guess to the lowest possible loss."""
+    for made_up in m.tables["floor.csv"]:
+        at, blind = m.on(made_up["data"]), math.log(27)
+        loss = m.mean(step, condition=at) if at else None
+        return loss and (blind - loss.mean) / (blind - made_up["test"])
+    return None
 
 
 def holding(m, step):
