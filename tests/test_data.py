@@ -220,10 +220,13 @@ def test_a_names_file_that_is_there_is_used_as_it_is(folder, train):
 
 
 def test_the_bundled_list(folder, train):
-    """One lower-case name per line; a script trains on it where there is no network."""
+    """As its page says, and as its floor was found; a script trains on it without a network."""
     content = (ROOT / "data" / "sample-names.txt").read_bytes()
     lines = content.decode("utf-8").removesuffix("\n").split("\n")
     assert [line for line in lines if not re.fullmatch("[a-z]{1,15}", line)] == []
+    digest = hashlib.sha256(content).hexdigest()
+    assert digest in (ROOT / "data" / "README.md").read_text("utf-8")
+    assert f"sample-names.txt,{digest[:12]}," in (ROOT / "results" / "floor.csv").read_text("utf-8")
     (folder / "sample-names.txt").write_bytes(content)
     _, used = train("--steps", 2, answer=OSError("no route"))
     assert used == [named("sample-names.txt", content)]
