@@ -104,9 +104,8 @@ class Measured:
     def values(self, name, loss="test", condition=CANONICAL):
         """A loss, or the difference of two (test-train), {seed: value}.
 
-        `lowest` is the lowest test loss of the learning curve.
-
-        Where the split is left open, the mean over the seeds of each split, {split: value}.
+        `lowest` is the lowest test loss of the learning curve. Where the split is left open, the
+        values are means over the seeds of each split, {split: value}.
         """
         first, _, second = loss.partition("-")
         if second:
@@ -147,10 +146,10 @@ class Measured:
     def names_hash(self):
         return next(iter(self.steps.values())).module.NAMES_SHA256[:12]
 
-    def on(self, data, *flags):
+    def on(self, data):
         """The condition of a list by the name of its file; None where no n-grams are of it."""
         found = {row["data_hash"] for row in self.tables["ngram.csv"] if row["data"] == data}
-        return Condition(*flags, data_hash=found.pop()) if len(found) == 1 else None
+        return Condition(data_hash=found.pop()) if len(found) == 1 else None
 
     # --- The other tables, as far as they are of the steps as they are now ---
     def of_now(self, file):
