@@ -3,7 +3,6 @@
 import dissect
 import pytest
 import torch
-import torch.nn.functional as F
 from lib.checkpoints import restore
 from lib.command import Failure
 from lib.tables import key_of, read_table
@@ -57,31 +56,6 @@ def test_losses_by_position_are_those_of_the_script(trained):
             column = losses[:, int(row["position"]) - 1]
             mean = column.sum().item() / int(row["targets"])
             assert float(row["loss"]) == pytest.approx(mean, abs=2e-6)
-
-
-def test_the_weights_are_those_with_which_the_kernel_mixes_the_values(trained, monkeypatch):
-    """In every layer; and the table has them, of a model in evaluation mode."""
-    module, model = model_of(trained, FINAL)
-    kernel, mixed = F.scaled_dot_product_attention, []
-
-    def spy(q, k, v, **options):
-        out = kernel(q, k, v, **options)
-        mixed.append((v[0], out[0]))
-        return out
-
-    tokens = torch.tensor([1, *(trained.data.chars.index(char) + 2 for char in "elizabeth")])
-    monkeypatch.setattr(F, "scaled_dot_product_attention", spy)
-    weights = dissect.attention_weights(model, tokens)
-    assert len(weights) == len(mixed) == trained.steps[FINAL].config.n_layer
-    for layer, (values, out) in zip(weights, mixed, strict=True):
-        torch.testing.assert_close(layer @ values, out)
-    table, causal = torch.zeros_like(weights), torch.ones(10, 10).tril().bool()
-    for row in read(trained, "attention.csv")[FINAL]:
-        layer, head, query, key = (int(row[x]) for x in ("layer", "head", "query", "key"))
-        assert row["name"] == "elizabeth" and causal[query, key]
-        table[layer - 1, head - 1, query, key] = float(row["weight"])
-    torch.testing.assert_close(table, weights, rtol=0, atol=6e-5)
-    torch.testing.assert_close(table.sum(dim=-1), torch.ones(table.shape[:-1]), rtol=0, atol=1e-3)
 
 
 def test_generated_names_are_counted(trained):

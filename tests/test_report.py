@@ -12,7 +12,7 @@ from lib.command import Failure
 from lib.pages import pages, rebuild
 from lib.steps import find_steps
 from lib.tables import TABLES, Condition, copies
-from tools import BASE, CHAIN, HEADS, LN, WIDE, Project, add_idea, edit, write_table
+from tools import BASE, CHAIN, HEADS, WIDE, Project, add_idea, edit, write_table
 
 
 @pytest.fixture
@@ -266,9 +266,6 @@ def test_check_finds_figures_that_are_stale_or_missing(tmp_path, monkeypatch):
     project = Project(tmp_path / "project", CHAIN)
     add_idea(project, "shallow")
     project.rows = [project.make_row(key, s, 2 + s / 9) for key in project.steps for s in (0, 1, 2)]
-    rate = {"learning_rate": 0.002, "validate": True}
-    words = "learning_rate=0.002 validate=True"
-    project.rows += [project.make_row(key, 0, 2, rate, overrides=words) for key in (BASE, LN)]
     write_table(project.table, project.rows)
     speeds = [
         [x.script, x.preset, x.fingerprint, 2, 1.5, 1, "Chip", "2"] for x in project.steps.values()
@@ -277,7 +274,7 @@ def test_check_finds_figures_that_are_stale_or_missing(tmp_path, monkeypatch):
     write_table(project.results / "speed.csv", speeds)
     report.main([], project.root)
     drawn = sorted((project.results / "plots").glob("*.png"))
-    expected = "ideas learning-rates loss-curves published scaling staircase transfer"
+    expected = "ideas loss-curves published robust scaling staircase transfer"
     assert [path.stem for path in drawn] == expected.split()
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in drawn)
     monkeypatch.setitem(sys.modules, "matplotlib", None)  # not there

@@ -270,20 +270,23 @@ def makemore(m, folder):
     return of_steps(m, folder, [m.steps[x] for x in names if x in m.steps], own, first="model")
 
 
+BLIND = math.log(27)  # the loss of a guess among 26 letters and the end
+
+
 def floor(m, folder):
     """How much of what can be learned of the made-up list each step learns."""
-    rows, blind = [], math.log(27)  # 26 letters and the end
+    rows = []
     for made_up in m.tables["floor.csv"]:
         at, floor = m.on(made_up["data"]), made_up["test"]
         found = {step.label: m.mean(step.key, condition=at) for step in m.chain} if at else {}
         found |= {ngram_label(row): interval(row["test"]) for row in m.ngrams(at).values()}
-        found["blind guess"] = interval(blind)
+        found["blind guess"] = interval(BLIND)
         for label, column in ("the distribution itself", "test"), ("its entropy", "entropy"):
             found[label] = Interval(made_up[column], made_up[f"{column}_error"], 1)
         found = {label: at for label, at in found.items() if at}
         for label, at in sorted(found.items(), key=lambda item: -item[1].mean):
-            learned = f"{(blind - at.mean) / (blind - floor):.1%}"
-            rows.append([label, plus_minus(at, number), number(at.mean - floor, 3), learned])
+            fraction = f"{(BLIND - at.mean) / (BLIND - floor):.1%}"
+            rows.append([label, plus_minus(at, number), signed(at.mean - floor, 3), fraction])
     return table("model,test,above the floor,fraction learned".split(","), rows)
 
 
@@ -397,6 +400,14 @@ def holding(m, step):
     return (sum(x.high < 0 for x in found), len(found)) if found else None
 
 
+def learned(m, step):
+    """How far a step gets on the made-up list, from a blind guess to the lowest possible loss."""
+    for made_up in m.tables["floor.csv"]:
+        at = m.on(made_up["data"])
+        loss = m.mean(step, condition=at) if at else None
+        return loss and (BLIND - loss.mean) / (BLIND - made_up["test"])
+
+
 COUNTS = {  # a plain number, how it is written, and the steps that are named after it
     "runs": ("{}", lambda m: len(canonical(m))),
     "ideas": ("{}", lambda m: len(m.family)),
@@ -411,6 +422,7 @@ COUNTS = {  # a plain number, how it is written, and the steps that are named af
     "transfer-turned": ("{}", lambda m: transferred(m, -1)),
     "replication-error": ("{:.3f}", lambda m: m.replication_error()),
     "known-names": ("{:.0%}", lambda m: next((x["known"] for x in m.tables["floor.csv"]), None)),
+    "learned:A": ("{:.0%}", learned),
     "new-names:A": ("{:.0%}", lambda m, step: m.new_names(step)),
     "probability:A": ("{:.1%}", lambda m, a: math.exp(-m.mean(a).mean) if m.mean(a) else None),
     "time:A:B": ("{:.0%}", lambda m, a, b: m.time(a, b)),
