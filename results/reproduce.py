@@ -70,8 +70,9 @@ def wanted(steps, names, flags, rows):
     found = chosen(steps, names)
     if names:
         return found
+    left_out = copies(rows, steps)
     found = [x for x in found if not (flags and (x.patch or x.preset))]
-    return [x for x in found if x.script not in copies(rows, steps)]
+    return [x for x in found if x.script not in left_out]
 
 
 def lacking(steps, seeds, condition, rows):

@@ -42,7 +42,8 @@ def parameters(m, step):
     return f"{rows[max(rows)]['params']:,}" if rows else NONE
 
 
-def remains(m, step):
+def holm(m, step):
+    """Whether an idea's change remains significant after Holm's correction."""
     return "yes" if step.key in m.surviving else "no" if step.key in m.family else NONE
 
 
@@ -58,7 +59,7 @@ COLUMNS = {  # {header: function of what was measured and the step}
     "test": lambda m, step: mean(m.values(step.key)),
     "unseen": lambda m, step: mean(m.values(step.key, "test_unseen")),
     "change in test": lambda m, step: change(m.effect(step.key)),
-    "Holm": remains,
+    "Holm": holm,
     "relative step time": lambda m, step: number(m.speeds.get(step.key, {}).get("ratio"), 2),
 }
 
@@ -146,9 +147,10 @@ def group(m, folder, *words):
     name = " ".join(words)
     if not (steps := m.group(name)):
         raise Failure(f"there is no group of ideas {name!r}")
-    holm = "Holm," if name in m.groups else ""  # not for controls and replications
-    headers = f"builds on,parameters,seeds,test,change in test,{holm}relative step time"
-    return of_steps(m, folder, steps, columns(headers), first="idea")
+    own = columns("builds on,parameters,seeds,test,change in test,Holm,relative step time")
+    if name not in m.groups:  # controls and replications
+        del own["Holm"]
+    return of_steps(m, folder, steps, own, first="idea")
 
 
 def rates(m, folder):
