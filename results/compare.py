@@ -45,7 +45,7 @@ def main(argv=None, root=ROOT):
         m.check(name)
     if a == b:
         raise Failure("A and B are the same")
-    both = {loss: [m.values(name, loss, condition) for name in names] for loss in ("train", "test")}
+    both = {loss: [m.values(name, loss, condition) for name in names] for loss in ("test", "train")}
     change = {loss: changes(*values) for loss, values in both.items()}
     found = {loss: interval(values) for loss, values in change.items()}
     if found["test"] is None:
@@ -57,15 +57,11 @@ def main(argv=None, root=ROOT):
         print(f"{pair:>5}   {a}: test   {b}: test   change in test   in train")
         for x in change["test"]:
             here, there = (y if isinstance(y, float) else y[x] for y in both["test"])
-            columns = (
-                f"{here:.4f}",
-                f"{there:.4f}",
-                *(signed(change[y][x]) for y in ("test", "train")),
-            )
+            columns = f"{here:.4f}", f"{there:.4f}", *(signed(change[y][x]) for y in change)
             widths = len(a) + 6, len(b) + 6, 14, 8
             print(f"{x:5}", *map(str.rjust, columns, widths), sep="   ")
-    for loss in ("test", "train"):
-        print(f"change in {loss + ':':6} {plus_minus(found[loss], digits=4)}")
+    for loss, each in found.items():
+        print(f"change in {loss + ':':6} {plus_minus(each, digits=4)}")
     if test.n > 1:
         verdict = "significant" if test.significant else "not significant (n.s.)"
         print(f"change in test is {verdict} at the 95% level: p = {test.p:.2g}, {test.n} {pair}s")

@@ -58,26 +58,21 @@ class Run:
     def command(self, folder, data, results, each_dir=False):
         """The command that makes the run from the scripts in the folder, as a list of words."""
         script, *words = self.step.words
+        results_dir = results / "each" / self.name if each_dir else results
         words += ["--seed", self.seed, *self.condition.rest, "--device", self.condition.device]
-        words += [
-            "--data",
-            data,
-            "--results-dir",
-            results / "each" / self.name if each_dir else results,
-        ]
+        words += ["--data", data, "--results-dir", results_dir]
         words += ["--resume"] if each_dir or self.can_go_on(results) else []
         return [sys.executable, *map(str, [folder / script, *words])]
 
 
 def wanted(steps, names, flags, rows):
-    """The steps that are asked for."""
+    """The steps that are asked for: with flags but without names, the chain."""
     found = chosen(steps, names)
-    if not names:
-        left_out = copies(rows, steps)
-        found = [
-            x for x in found if x.script not in left_out and not (flags and (x.patch or x.preset))
-        ]
-    return found
+    if names:
+        return found
+    left_out = copies(rows, steps)
+    found = [x for x in found if not (flags and (x.patch or x.preset))]
+    return [x for x in found if x.script not in left_out]
 
 
 def lacking(steps, seeds, condition, rows):
@@ -142,8 +137,7 @@ def reproduce(options, flags, root, folder):
         raise Failure("--split-seed any is for compare.py: give one split to run")
     steps = find_steps(root, folder)
     rows = read_results(results / "results.csv")
-    steps_wanted = wanted(steps, options.names, flags, rows)
-    todo = lacking(steps_wanted, options.seeds, condition, rows)
+    todo = lacking(wanted(steps, options.names, flags, rows), options.seeds, condition, rows)
     if options.dry_run or not (todo or options.list):
         return print("\n".join([f"{len(todo)} runs are lacking", *(each.name for each in todo)]))
     data = condition.data and condition.data.resolve()

@@ -11,6 +11,7 @@ step's own, see its --help; with --resume, an interrupted run goes on.
 import hashlib
 import json
 import math
+import re
 import types
 from pathlib import Path
 
@@ -77,6 +78,10 @@ def continue_text(module, model, data, prompt, num, generator):
     return "".join(data.chars[token - 2] for token in tokens)
 
 
+def data_section(path):
+    return re.findall("^# --- Data ---$.*^# --- Model ---$", path.read_text("utf-8"), re.M | re.S)
+
+
 def parse(argv, root):
     """The command line, and the script as a module."""
     parser = Parser(__doc__)
@@ -92,13 +97,8 @@ def parse(argv, root):
     path = next((path for path in (Path(name), root / name) if path.is_file()), None)
     if path is None:
         raise Failure(f"there is no script {name}; the script comes first")
-    parts = [
-        x.read_text("utf-8").partition("# --- Data ---")[2] for x in (path, root / "train-2.py")
-    ]
-    if len({part.partition("# --- Model ---")[0] for part in parts}) > 1:
-        raise Failure(
-            f"{path.name} has a Data section of its own, which is for names, not for a text"
-        )
+    if data_section(path) != data_section(root / "train-2.py"):
+        raise Failure(f"{name} has a Data section of its own, which is for names, not for a text")
     return own, rest, load(path.resolve())
 
 
@@ -140,9 +140,8 @@ def main(argv=None, root=ROOT):
     optimizer = module.make_optimizer(model, config)
     trained = module.describe(options, config, overrides, data, model)
     trained["block_size"] = own.block_size
-    print(
-        f"{trained['script']}: {trained['params']:,} parameters, {data.name}, {trained['device']}"
-    )
+    what = f"{trained['params']:,} parameters, {data.name}, {trained['device']}"
+    print(f"{trained['script']}: {what}")
 
     state = {"run": trained, "step": 0, "seconds": 0.0, "curve": []}
     words = f"block_size={own.block_size} {overrides}"

@@ -11,13 +11,13 @@ import re
 
 import numpy as np
 
+from lib.known import LAST
 from lib.measured import ngram_label
 from lib.tables import key_of
 
 # Okabe and Ito's color-blind-safe palette, with gray for its yellow, too pale for a line on white.
 COLOURS = "#000000 #E69F00 #56B4E9 #009E73 #999999 #0072B2 #D55E00 #CC79A7".split()
 BLUE, ORANGE, PURPLE, GREY = *COLOURS[5:], "#777777"
-LAST = "train-2"  # what most ideas build on
 STYLE = {
     "figure.figsize": (7.2, 4.6),
     "font.size": 11,
@@ -37,45 +37,46 @@ LOSS = "test loss (nats per token)"
 CHANGE = "change in test loss (nats per token)"
 
 
-# --- Data ---
+# --- Data: empty where there is nothing to draw ---
 def pair(found):
     """An interval as data; None where there is none."""
     return found and [found.mean, 0 if np.isnan(found.half) else found.half, found.significant]
 
 
-def references(m, loss="test"):
-    return {ngram_label(row): row[loss] for row in m.ngrams().values()}
+def references(m):
+    return {ngram_label(row): row["test"] for row in m.ngrams().values()}
 
 
 def seeds_of(m):
     """The test losses of all seeds, from the first step to the last."""
     found = {step.label: [*m.values(step.key).values()] for step in m.chain}
-    return {"steps": found, "references": references(m)} if any(found.values()) else None
+    found = {label: losses for label, losses in found.items() if losses}
+    return found and {"steps": found, "references": references(m)}
 
 
 def published_of(m):
     """From the 2nd letter on: the published figure, its reimplementation, ours."""
     rows = {}
-    for step in [step for step in m.compared if m.runs(step)]:
+    for step in m.compared:
         row = m.published.get(step.key, {})
-        if row.get("rebuilt"):
+        if m.runs(step) and row.get("rebuilt"):
             found = [pair(m.mean(x, "test_from_2nd")) for x in (row["rebuilt"], step.key)]
             rows[step.label] = [row["exact"], *found]
-    return rows or None
+    return rows
 
 
 def curves_of(m, step):
-    """[steps of the evaluations, test losses there, one list per seed]; None without runs."""
+    """[steps of the evaluations, test losses there, one list per seed]; empty without runs."""
     curves = [row["curve"] for row in m.runs(step).values() if row["curve"]]
     if not curves:
-        return None
+        return []
     return [[x for x, _, _ in curves[0]], [[test for _, _, test in points] for points in curves]]
 
 
 def curves_of_chain(m):
     lines = {step.label: curves_of(m, step) for step in m.chain}
     lines = {label: line for label, line in lines.items() if line}
-    return {"lines": lines, "references": references(m)} if lines else None
+    return lines and {"lines": lines, "references": references(m)}
 
 
 def scaling_of(m):
@@ -86,7 +87,7 @@ def scaling_of(m):
         if found and step.key in m.speeds:
             minutes = m.speeds[step.key]["ms_per_step"] / 60_000
             lines[step.label] = [[x * minutes for x in found[0]], [*np.mean(found[1], axis=0)]]
-    return lines or None
+    return lines
 
 
 def ideas_of(m):
@@ -95,19 +96,17 @@ def ideas_of(m):
     def name(step):
         return step.label + (f" (vs {m.label(step.builds_on)})" if step.builds_on != LAST else "")
 
-    groups = {
-        group: {
-            name(step): [*pair(m.family[step.key]), step.key in m.surviving]
-            for step in m.group(group)
-            if step.key in m.family
-        }
-        for group in m.groups
-    }
-    return {group: rows for group, rows in groups.items() if rows} or None
+    groups = {}
+    for group in m.groups:
+        for step in m.group(group):
+            if step.key in m.family:
+                found = [*pair(m.family[step.key]), step.key in m.surviving]
+                groups.setdefault(group, {})[name(step)] = found
+    return groups
 
 
 def transfer_of(m):
-    return {m.label(key): [*map(pair, both)] for key, both in m.transfer.items()} or None
+    return {m.label(key): [*map(pair, both)] for key, both in m.transfer.items()}
 
 
 def robust_of(m):
@@ -117,7 +116,7 @@ def robust_of(m):
         for step in m.chain
         if step.builds_on
     }
-    return rows if any(any(found.values()) for found in rows.values()) else None
+    return rows if any(any(found.values()) for found in rows.values()) else {}
 
 
 def positions_of(m):
@@ -128,7 +127,7 @@ def positions_of(m):
             at = found.setdefault(m.label(key_of(row)), {}).setdefault(row["position"], [])
             at.append(row["loss"])
     lines = {label: [[*at], [*at.values()]] for label, at in found.items()}
-    return lines if len(lines) > 1 else None
+    return lines if len(lines) > 1 else {}
 
 
 # --- Drawing ---
@@ -147,7 +146,7 @@ def reference_lines(axes, x, found):
 
 def staircase(figure, data):
     axes = figure.subplots()
-    steps = {label: losses for label, losses in data["steps"].items() if losses}
+    steps = data["steps"]
     means = [np.mean(losses) for losses in steps.values()]
     axes.stairs(means, np.arange(len(means) + 1) - 0.5, baseline=None, color="black", linewidth=1.8)
     for x, losses in enumerate(steps.values()):
@@ -173,7 +172,7 @@ def published(figure, data):
                 at = y + 0.22 * (i - 1)
                 axes.errorbar(value[0], at, xerr=value[1] or None, label=names[i], **style)
     handles, labels = axes.get_legend_handles_labels()
-    unique = dict(zip(labels, handles, strict=True))
+    unique = dict(zip(labels, handles, strict=True))  # one entry per kind, not per row
     axes.legend(unique.values(), unique.keys())
     axes.set_yticks(range(len(data)), data)
     axes.invert_yaxis()
@@ -214,10 +213,10 @@ def scaling(figure, data):
     axes.legend()
 
 
-def dot(axes, y, found, colour, full, **style):
+def dot(axes, y, found, colour, full):
     """A change with its 95% interval; a dot that is not full has a white face."""
-    style |= {"fmt": "o", "ms": 5, "color": colour, "mfc": colour if full else "white"}
-    return axes.errorbar(found[0], y, xerr=found[1], capsize=2, lw=1.2, **style)
+    style = {"fmt": "o", "ms": 5, "color": colour, "mfc": colour if full else "white"}
+    axes.errorbar(found[0], y, xerr=found[1], capsize=2, lw=1.2, **style)
 
 
 def verdict_colour(found):
@@ -238,19 +237,15 @@ def rows_of_changes(figure, labels, title):
 
 
 def ideas(figure, data):
-    places, heads, y = {}, {}, 0
-    for group, rows in data.items():
-        heads[group], y = y, y + 1
-        for label in rows:
-            places[label], y = y, y + 1
-    figure.set_figheight(1.3 + 0.21 * y)
+    lines = [x for group, rows in data.items() for x in (group, *rows)]
+    places = {label: y for y, label in enumerate(lines) if label not in data}
+    figure.set_figheight(1.3 + 0.21 * len(lines))
     title = "Change in test loss for each idea, with 95% intervals: blue is better, orange worse,\n"
     title += "gray not significant. Filled dots are significant after Holm's correction."
     axes = rows_of_changes(figure, places, title)
-    for group, at in heads.items():
+    for group, rows in data.items():
         style = {"weight": "bold", "ha": "right", "va": "center"}
-        axes.text(-0.01, at, group, transform=axes.get_yaxis_transform(), **style)
-    for rows in data.values():
+        axes.text(-0.01, lines.index(group), group, transform=axes.get_yaxis_transform(), **style)
         for label, (*found, full) in rows.items():
             dot(axes, places[label], found, verdict_colour(found), full)
 
@@ -286,12 +281,8 @@ def robust(figure, data):
         axes.axis("off")
     figure.supxlabel(f"{CHANGE}; each step has its own scale", fontsize=11)
     title = "What each step changes under other conditions, with 95% intervals:\n"
-    figure.suptitle(
-        f"{title}blue is better, orange worse, white not significant",
-        x=0.02,
-        ha="left",
-        fontsize=11,
-    )
+    title += "blue is better, orange worse, white not significant"
+    figure.suptitle(title, x=0.02, ha="left", fontsize=11)
 
 
 def by_position(figure, data):
@@ -329,13 +320,13 @@ FIGURES = {
 # --- Files ---
 def data_of(m):
     """{name of the file: its data as text}, of what there are runs of."""
-    found = {name: data(m) for name, (data, _) in FIGURES.items()}
 
     def rounded(text):  # another machine may differ in the last digits
         return round(float(text), 5)
 
-    texts = {name: json.dumps(data) for name, data in found.items() if data}
-    return {x: json.dumps(json.loads(text, parse_float=rounded)) for x, text in texts.items()}
+    found = {name: json.dumps(data(m)) for name, (data, _) in FIGURES.items()}
+    found = {name: json.loads(text, parse_float=rounded) for name, text in found.items()}
+    return {name: json.dumps(data) for name, data in found.items() if data}
 
 
 def digest(text):
@@ -367,9 +358,7 @@ def draw(m):
             figure = Figure(layout="constrained")
             figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)  # inches
             FIGURES[name][1](figure, json.loads(text))
-            file = io.BytesIO()
-            metadata = {"Software": None, "Data": digest(text)}
-            options = {"metadata": metadata, "pil_kwargs": {"optimize": True}}
-            figure.savefig(file, format="png", **options)
+            file, metadata = io.BytesIO(), {"Software": None, "Data": digest(text)}
+            figure.savefig(file, format="png", metadata=metadata, pil_kwargs={"optimize": True})
         files[m.root / "results" / "plots" / name] = file.getvalue()
     return files

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import cached_property
 
 from lib.command import ROOT, Failure
+from lib.known import CONTROLS, LAST, PARTS, REPLICATIONS, WITHOUT
 from lib.stats import changes, combine, holm, interval
 from lib.steps import find_steps, fingerprint
 from lib.tables import (
@@ -22,23 +23,7 @@ from lib.tables import (
     runs,
 )
 
-# Controls isolate a cause, replications repeat what was published: they are no ideas, and no part
-# of the family of tests that Holm's correction is made for.
-CONTROLS, REPLICATIONS = "controls", "as published"
 NGRAMS = {"bigram": "bigram (add-one)", "kneser-ney": "Kneser-Ney {}-gram"}
-PARTS = {
-    "train-2-modern": [f"train-2-{x}" for x in ("token-shift", "swiglu", "rmsnorm")]
-    + ["train-2-final-layernorm"],
-    "train-2@best": [f"train-2-final-{x}" for x in ("rate", "to-zero", "dropout", "decay")],
-}
-WITHOUT = {  # the idea that takes what a step adds from the end of the chain
-    "train-2-2head": "train-2-with-one-head",
-    "train-2-2head-4layer": "train-2-with-one-layer",
-    "train-2-2head-4layer-mlp": "train-2-without-mlp",
-    "train-2-2head-4layer-mlp-ln": "train-2-no-norm",
-    "train-2-2head-4layer-mlp-ln-rope": "train-2-no-positions",
-    "train-2": "train-2-relu",
-}
 
 
 def ngram_label(row):
@@ -119,9 +104,8 @@ class Measured:
     def values(self, name, loss="test", condition=CANONICAL):
         """A loss, or the difference of two (test-train), {seed: value}.
 
-        `lowest` is the lowest test loss of the learning curve.
-
-        Where the split is left open, the mean over the seeds of each split, {split: value}.
+        `lowest` is the lowest test loss of the learning curve. Where the split is left open, the
+        values are means over the seeds of each split, {split: value}.
         """
         first, _, second = loss.partition("-")
         if second:
@@ -151,7 +135,7 @@ class Measured:
             return None
         return interval(changes(*(self.values(x, loss, condition) for x in (name, base))))
 
-    def ngrams(self, condition=CANONICAL, script="train-2"):
+    def ngrams(self, condition=CANONICAL, script=LAST):
         """{name: row of ngram.csv}, counted on a list, or on the names that an idea leaves."""
         of = script, condition.data_hash or self.names_hash
         rows = [x for x in self.tables["ngram.csv"] if (x["script"], x["data_hash"]) == of]
@@ -162,10 +146,10 @@ class Measured:
     def names_hash(self):
         return next(iter(self.steps.values())).module.NAMES_SHA256[:12]
 
-    def on(self, data, *flags):
+    def on(self, data):
         """The condition of a list by the name of its file; None where no n-grams are of it."""
         found = {row["data_hash"] for row in self.tables["ngram.csv"] if row["data"] == data}
-        return Condition(*flags, data_hash=found.pop()) if len(found) == 1 else None
+        return Condition(data_hash=found.pop()) if len(found) == 1 else None
 
     # --- The other tables, as far as they are of the steps as they are now ---
     def of_now(self, file):
@@ -180,10 +164,8 @@ class Measured:
         """The training time as a fraction of another step's; None where one was not timed."""
         if not {name, of} <= self.speeds.keys():
             return None
-        time, other = (
-            self.steps[x].config.steps * self.speeds[x]["ms_per_step"] for x in (name, of)
-        )
-        return time / other
+        ms = [self.steps[x].config.steps * self.speeds[x]["ms_per_step"] for x in (name, of)]
+        return ms[0] / ms[1]
 
     def new_names(self, name):
         """The fraction of generated names that are in neither split; None where not counted."""
@@ -208,15 +190,13 @@ class Measured:
     # --- Other learning rates ---
     def at_rates(self, step):
         """{rate: the condition}: those at which the step was evaluated on the validation set."""
-        rows = [
-            row for row in self.rows if key_of(row) == step.key and row["settings"].get("validate")
-        ]
-        rates = sorted({row["settings"].get("learning_rate", 0) for row in rows})
+        settings = [row["settings"] for row in self.rows if key_of(row) == step.key]
+        rates = sorted({x.get("learning_rate", 0) for x in settings if x.get("validate")})
         found = {x: Condition("--validate", "--learning-rate", str(x)) for x in rates}
         return {rate: at for rate, at in found.items() if self.runs(step, at)}
 
     # --- Elsewhere ---
-    def taken(self, idea, of="train-2"):
+    def taken(self, idea, of=LAST):
         """The change that a part makes: a step against the idea that takes the part from it."""
         _, at, preset = of.partition("@")
         return self.effect(of, f"{idea}{at}{preset}")
@@ -239,8 +219,8 @@ class Measured:
             for name, at in conditions.items()
             if at
         }
-        for name, of in ("taken from the end", "train-2"), ("taken from fast", "train-2@fast"):
-            found[name] = {step: self.taken(idea, of) for step, idea in WITHOUT.items()}
+        for name, of in ("taken from the end", LAST), ("taken from fast", f"{LAST}@fast"):
+            found[name] = {step: self.taken(idea, of) for step, idea in WITHOUT.values()}
         return found
 
     # --- Ideas ---
@@ -259,33 +239,30 @@ class Measured:
     @cached_property
     def transfer(self):
         """The ideas that were run with preset 64x4, too, {key: (change, change there)}."""
-        found = {}
-        for key, small in sorted(self.family.items(), key=lambda item: item[1].mean):
-            wide = self.effect(f"{key}@64x4") if f"{key}@64x4" in self.steps else None
-            if wide and wide.n > 2:
-                found[key] = small, wide
-        return found
+        ordered = sorted(self.family.items(), key=lambda item: item[1].mean)
+        both = {key: (small, self.effect(f"{key}@64x4")) for key, small in ordered}
+        return {key: (small, wide) for key, (small, wide) in both.items() if wide and wide.n > 2}
 
-    def parts(self, name, suffix=""):
-        """The change that parts make, added up, and what the whole makes beyond that."""
+    def parts(self, whole, suffix=""):
+        """{label: change in test}: of each part, their sum, the whole, the whole beyond the sum."""
 
         def change(key):
             step = self.steps.get(key + suffix)
-            values = [self.values(x) for x in (step.key, step.builds_on)] if step else [{}, {}]
-            return changes(*values)
+            return changes(*map(self.values, (step.key, step.builds_on))) if step else {}
 
-        whole, *parts = (change(key) for key in (name, *PARTS[name]))
-        total = combine(lambda *values: sum(values), *parts)
-        return interval(total), interval(changes(whole, total))
+        found = {self.label(key): change(key) for key in PARTS[whole]}
+        total, label = combine(lambda *values: sum(values), *found.values()), self.label(whole)
+        found |= {f"sum of the parts of {label}": total, label: change(whole)}
+        found[f"{label} beyond the sum"] = changes(change(whole), total)
+        return {label: interval(values) for label, values in found.items()}
 
     def replication_error(self):
         """How far at most a reimplemented step of the chain is from its published figure.
 
         None unless all of them are recorded.
         """
-        away = []
-        for row in self.published.values():
-            if row["rebuilt"] and not row["preset"]:
-                found = self.mean(row["rebuilt"], "test_from_2nd")
-                away.append(abs(found.mean - row["exact"]) if found else None)
-        return max(away) if away and None not in away else None
+        rows = [row for row in self.published.values() if row["rebuilt"] and not row["preset"]]
+        found = [(self.mean(row["rebuilt"], "test_from_2nd"), row["exact"]) for row in rows]
+        if not all(again for again, _ in found):
+            return None
+        return max((abs(again.mean - exact) for again, exact in found), default=None)

@@ -13,8 +13,10 @@ import difflib
 import html
 import math
 import re
+from itertools import pairwise
 
 from lib.command import Failure
+from lib.known import CONTROLS, LAST, PARTS, QUESTIONS, REPLICATIONS, WITHOUT
 from lib.markdown import (
     NONE,
     NOT_RECORDED,
@@ -28,102 +30,111 @@ from lib.markdown import (
     spread,
     table,
 )
-from lib.measured import CONTROLS, PARTS, REPLICATIONS, ngram_label
-from lib.stats import Interval, changes, interval
+from lib.measured import ngram_label
+from lib.stats import Interval, interval
 from lib.steps import docstring
 from lib.tables import key_of
 
-QUESTIONS = {  # that the diff of a step answers
-    "train-2-double-embd": "Does a wider head help?",
-    "train-2-2head": "Are two narrow heads better than one wide one?",
-    "train-2-2head-4layer": "What do depth and residuals add?",
-    "train-2-2head-4layer-mlp": "What does computing at each position add?",
-    "train-2-2head-4layer-mlp-ln": "Does normalizing the input of each layer help?",
-    "train-2-2head-4layer-mlp-ln-rope": "Does it help to know how far apart two characters are?",
-    "train-2": "Does a smooth activation help?",
-}
 
-
-# --- Blocks ---
-def change_from_above(m, step, above):
-    """The change in test against what the step builds on, which is named if it is not above."""
-    found = m.effect(step.key)
-    if not found or step.builds_on == above:
-        return change(found)
-    return f"{change(found)}<br>vs {m.label(step.builds_on)}"
-
-
-def ngram_rows(m, losses, before, after):
-    """The n-gram models as rows of a table of steps, with as many empty cells before and after."""
-    return [
-        [
-            ngram_label(row),
-            *[NONE] * before,
-            *(number(row[loss]) for loss in losses),
-            *[NONE] * after,
-        ]
-        for row in m.ngrams().values()
-    ]
-
-
+# --- Tables with a row per step ---
 def parameters(m, step):
     rows = m.runs(step)
     return f"{rows[max(rows)]['params']:,}" if rows else NONE
 
 
+def holm(m, step):
+    """Whether an idea's change remains significant after Holm's correction."""
+    return "yes" if step.key in m.surviving else "no" if step.key in m.family else NONE
+
+
+COLUMNS = {  # {header: function of what was measured and the step}
+    "width": lambda m, step: step.config.n_embd,
+    "heads": lambda m, step: getattr(step.config, "n_head", 1),
+    "layers": lambda m, step: getattr(step.config, "n_layer", 1),
+    "steps": lambda m, step: f"{step.config.steps:,}",
+    "parameters": parameters,
+    "builds on": lambda m, step: m.label(step.builds_on),
+    "seeds": lambda m, step: len(m.runs(step)),
+    "train": lambda m, step: mean(m.values(step.key, "train")),
+    "test": lambda m, step: mean(m.values(step.key)),
+    "unseen": lambda m, step: mean(m.values(step.key, "test_unseen")),
+    "change in test": lambda m, step: change(m.effect(step.key)),
+    "Holm": holm,
+    "relative step time": lambda m, step: number(m.speeds.get(step.key, {}).get("ratio"), 2),
+}
+
+
+def columns(headers):
+    return {header: COLUMNS[header] for header in headers.split(",")}
+
+
+def of_steps(m, folder, steps, columns, first="step", more=()):
+    """A table whose first column links the steps; `more` are further rows, {header: cell}."""
+    rows = [[link(x, folder), *(column(m, x) for column in columns.values())] for x in steps]
+    rows += [[row.get(header, NONE) for header in (first, *columns)] for row in more]
+    return table([first, *columns], rows)
+
+
+def change_from_above(steps):
+    """A column: the change in test; what the step builds on is named if it is not the row above."""
+    above = {step.key: before.key for before, step in pairwise(steps)}
+
+    def column(m, step):
+        found = m.effect(step.key)
+        other = found and step.builds_on != above.get(step.key)
+        return change(found) + (f"<br>vs {m.label(step.builds_on)}" if other else "")
+
+    return column
+
+
+def ngram_rows(m, losses):
+    """The n-gram models as further rows, with the losses {header: loss}."""
+    return [
+        {"step": ngram_label(row)} | {header: number(row[x]) for header, x in losses.items()}
+        for row in m.ngrams().values()
+    ]
+
+
+# --- Blocks ---
 def comparison(m, folder):
     """The chain."""
-    rows, above = [], None
-    for step in m.chain:
-        shape = [getattr(step.config, name, 1) for name in ("n_embd", "n_head", "n_layer")]
-        losses = [mean(m.values(step.key, loss)) for loss in ("train", "test")]
-        against = change_from_above(m, step, above)
-        rows.append([link(step, folder), *shape, parameters(m, step), *losses, against])
-        above = step.key
-    rows += ngram_rows(m, ("train", "test"), 4, 1)
-    return table("step,width,heads,layers,parameters,train,test,change in test".split(","), rows)
+    own = columns("width,heads,layers,parameters,train,test")
+    own["change in test"] = change_from_above(m.chain)
+    ngrams = ngram_rows(m, {"train": "train", "test": "test"})
+    return of_steps(m, folder, m.chain, own, more=ngrams)
 
 
 def losses(m, folder):
     """The chain and the presets, in all columns."""
-    rows, above = [], None
+    names = {"train": "train", "test": "test", "from 2nd": "test_from_2nd", "unseen": "test_unseen"}
     errors = {key_of(row): f"±{row['error']:.4f}" for row in m.of_now("over-names.csv")}
-    columns = "train", "test", "test_from_2nd", "test_unseen"
-    for step in m.compared:
-        rows.append(
-            [
-                link(step, folder),
-                len(m.runs(step)),
-                *(spread(m.values(step.key, loss)) for loss in columns),
-                change_from_above(m, step, above),
-                errors.get(step.key, NONE),
-                number(m.speeds.get(step.key, {}).get("ratio"), 2),
-            ]
-        )
-        above = step.key
-    header = "step,seeds,train,test,from 2nd,unseen,change in test,test-sampling error"
-    rows += ngram_rows(m, columns, 1, 3)
-    return table([*header.split(","), "relative step time"], rows)
+
+    def loss(name):
+        return lambda m, step: spread(m.values(step.key, name))
+
+    own = columns("seeds") | {header: loss(name) for header, name in names.items()}
+    own["change in test"] = change_from_above(m.compared)
+    own["test-sampling error"] = lambda m, step: errors.get(step.key, NONE)
+    own |= columns("relative step time")
+    return of_steps(m, folder, m.compared, own, more=ngram_rows(m, names))
 
 
 def published(m, folder):
     """The published results beside their reimplementation and ours."""
-    rows = []
+    loss, rows = "test_from_2nd", []
     for step in [step for step in m.compared if step.key in m.published]:
         row, base = m.published[step.key], m.published.get(step.builds_on, {})
-        exact = [x.get("exact") for x in (row, base)]
-        again = [x.get("rebuilt") for x in (row, base)]
-        ours = m.mean(step.key, "test_from_2nd")
+        exact, again = ([x.get(column) for x in (row, base)] for column in ("exact", "rebuilt"))
         rows.append(
             [
                 link(step, folder),
-                f"{number(row['train'], 2)} / {number(row['test'], 2)}",
+                f"{row['train']:.2f} / {row['test']:.2f}",
                 number(exact[0], 3),
-                plus_minus(m.mean(again[0], "test_from_2nd"), number) if again[0] else NONE,
-                plus_minus(ours, number),
+                plus_minus(m.mean(again[0], loss), number) if again[0] else NONE,
+                plus_minus(m.mean(step.key, loss), number),
                 NONE if None in exact else signed(exact[0] - exact[1], 3),
-                change(m.effect(*again, "test_from_2nd")) if all(again) else NONE,
-                change(m.effect(step.key, loss="test_from_2nd")),
+                change(m.effect(*again, loss)) if all(again) else NONE,
+                change(m.effect(step.key, loss=loss)),
             ]
         )
     header = "step|published train/test|published, full test set|reimplemented|ours"
@@ -134,45 +145,27 @@ def published(m, folder):
 def group(m, folder, *words):
     """The ideas of a group, the largest fall of the test loss first."""
     name = " ".join(words)
-    if not m.group(name):
+    if not (steps := m.group(name)):
         raise Failure(f"there is no group of ideas {name!r}")
-    rows = []
-    for step in m.group(name):
-        verdict = "yes" if step.key in m.surviving else "no" if step.key in m.family else NONE
-        rows.append(
-            [
-                link(step, folder),
-                m.label(step.builds_on),
-                parameters(m, step),
-                len(m.runs(step)),
-                mean(m.values(step.key)),
-                change(m.effect(step.key)),
-                *([] if name in (CONTROLS, REPLICATIONS) else [verdict]),
-                number(m.speeds.get(step.key, {}).get("ratio"), 2),
-            ]
-        )
-    header = "idea,builds on,parameters,seeds,test,change in test,Holm,relative step time".split(
-        ","
-    )
-    if name in (CONTROLS, REPLICATIONS):
-        header.remove("Holm")
-    return table(header, rows)
+    own = columns("builds on,parameters,seeds,test,change in test,Holm,relative step time")
+    if name not in m.groups:  # controls and replications
+        del own["Holm"]
+    return of_steps(m, folder, steps, own, first="idea")
 
 
 def rates(m, folder):
     """The chain at other learning rates: validation losses, and the changes from step to step."""
-    found = {step.key: m.at_rates(step) for step in m.chain}
-    columns = sorted({rate for tried in found.values() for rate in tried})
+    conditions = {step.key: m.at_rates(step) for step in m.chain}
+    tried = sorted({rate for found in conditions.values() for rate in found})
     rows = []
-    for step in m.chain:
-        cells = []
-        for rate in columns:
-            at = found[step.key].get(rate)
-            effect = m.effect(step.key, condition=at) if at else None
-            words = f"<br>{change(effect)}" if effect else ""
-            cells.append(mean(m.values(step.key, condition=at)) + words if at else NONE)
-        rows.append([link(step, folder), *cells])
-    return table(["step", *(f"{rate:g}" for rate in columns)], rows if columns else [])
+    for step in m.chain if tried else []:
+        cells = dict.fromkeys(tried, NONE)
+        for rate, at in conditions[step.key].items():
+            found = m.effect(step.key, condition=at)
+            against = f"<br>{change(found)}" if found else ""
+            cells[rate] = mean(m.values(step.key, condition=at)) + against
+        rows.append([link(step, folder), *cells.values()])
+    return table(["step", *(f"{rate:g}" for rate in tried)], rows)
 
 
 def tried(m, folder):
@@ -189,31 +182,19 @@ def tried(m, folder):
 def recipes(m, folder):
     """The presets, and the ideas that build on the long ones."""
     ideas = [x for x in m.steps.values() if x.patch and not x.preset]
-    ideas = [x for x in ideas if x.builds_on in ("train-2@20k", "train-2@final")]
-    rows = [
-        [
-            link(step, folder),
-            m.label(step.builds_on),
-            *(mean(m.values(step.key, loss)) for loss in ("train", "test")),
-            change(m.effect(step.key)),
-        ]
-        for step in [*m.presets, *sorted(ideas, key=lambda x: (x.builds_on, x.label))]
-    ]
-    return table(["what", "against", "train", "test", "change"], rows)
+    ideas = [x for x in ideas if x.builds_on in (f"{LAST}@20k", f"{LAST}@final")]
+    ideas.sort(key=lambda x: (x.builds_on, x.label))
+    own = {"against": COLUMNS["builds on"]} | columns("train,test")
+    own["change"] = COLUMNS["change in test"]
+    return of_steps(m, folder, [*m.presets, *ideas], own, first="what")
 
 
 def unseen(m, folder):
     """The loss of test names that are not in the training split."""
-    steps = [step for step in m.chain if step.key in ("train-2-baseline", "train-2")]
-    rows = [
-        [
-            link(step, folder),
-            *(mean(m.values(step.key, loss)) for loss in ("test", "test_unseen")),
-            change(m.mean(step.key, "test_unseen-test")),
-        ]
-        for step in [*steps, *m.presets]
-    ]
-    return table(["step", "test", "unseen", "difference"], rows)
+    steps = [step for step in m.chain if step.key in ("train-2-baseline", LAST)]
+    own = columns("test,unseen")
+    own["difference"] = lambda m, step: change(m.mean(step.key, "test_unseen-test"))
+    return of_steps(m, folder, [*steps, *m.presets], own)
 
 
 def transfer(m, folder):
@@ -225,17 +206,9 @@ def transfer(m, folder):
 def parts(m, folder):
     """What is made of several ideas, beside each of them alone and their sum."""
     rows = []
-    for name, of in PARTS.items():
-        suffixes = ["", "@64x4"] if "@" not in name else [""]
-        effects = [[m.effect(key + suffix) for suffix in suffixes] for key in of]
-        sums = [m.parts(name, suffix) for suffix in suffixes]
-        effects += [[total for total, _ in sums], [m.effect(name + x) for x in suffixes]]
-        effects.append([beyond for _, beyond in sums])
-        whole = m.label(name)
-        labels = [*map(m.label, of), f"sum of the parts of {whole}", whole]
-        labels.append(f"{whole} beyond the sum")
-        for label, found in zip(labels, effects, strict=True):
-            rows.append([label, *map(change, found), *[NONE] * (2 - len(suffixes))])
+    for whole in PARTS:
+        small, wide = m.parts(whole), {} if "@" in whole else m.parts(whole, "@64x4")
+        rows += [[label, change(found), change(wide.get(label))] for label, found in small.items()]
     return table(["what", "change in test", "change at 64x4"], rows)
 
 
@@ -250,18 +223,9 @@ def robust(m, folder):
 
 def taken(m, folder):
     """What each part is worth, added in the chain and taken from its end."""
-    parts = {
-        "heads": ("train-2-2head", "train-2-with-one-head"),
-        "layers 2 to 4": ("train-2-2head-4layer", "train-2-with-one-layer"),
-        "residual connections": ("train-2-residual", "train-2-without-residual"),
-        "MLP": ("train-2-2head-4layer-mlp", "train-2-without-mlp"),
-        "LayerNorm": ("train-2-2head-4layer-mlp-ln", "train-2-no-norm"),
-        "RoPE": ("train-2-2head-4layer-mlp-ln-rope", "train-2-no-positions"),
-        "GELU for ReLU": ("train-2", "train-2-relu"),
-    }
     rows = [
-        [part, *map(change, [m.effect(step), m.taken(idea), m.taken(idea, "train-2@fast")])]
-        for part, (step, idea) in parts.items()
+        [part, *map(change, [m.effect(step), m.taken(idea), m.taken(idea, f"{LAST}@fast")])]
+        for part, (step, idea) in WITHOUT.items()
     ]
     return table(["part", "added in the chain", "taken from the end", "taken from `fast`"], rows)
 
@@ -271,12 +235,11 @@ def lists(m, folder):
     rows = []
     for name in dict.fromkeys(row["data"] for row in m.tables["ngram.csv"]):
         at = m.on(name)
-        if at and m.values("train-2", condition=at):
+        if at and m.values(LAST, condition=at):
             ngrams = [number(row["test"]) for row in m.ngrams(at).values()]
             longest = m.ngrams(at)["kneser-ney"]["context"] + 1
-            against = change(m.effect("train-2", "kneser-ney", condition=at))
-            last = mean(m.values("train-2", condition=at))
-            rows.append([name, *ngrams, longest, last, against])
+            against = change(m.effect(LAST, "kneser-ney", condition=at))
+            rows.append([name, *ngrams, longest, mean(m.values(LAST, condition=at)), against])
     header = "list,bigram,Kneser-Ney,its n,+ GELU,+ GELU against Kneser-Ney"
     return table(header.split(","), rows)
 
@@ -284,48 +247,48 @@ def lists(m, folder):
 def amounts(m, folder):
     """The last step and the best preset on fewer names, beside Kneser-Ney on the same names."""
     rows = []
-    for script in ("train-2-tenth-of-names", "train-2-third-of-names", "train-2"):
+    for script in ("train-2-tenth-of-names", "train-2-third-of-names", LAST):
         ngram = m.ngrams(script=script).get("kneser-ney")
         if ngram and script in m.steps:
-            label = m.label(script) if m.steps[script].patch else "all of the names"
+            label = "all of the names" if script == LAST else m.label(script)
             found = [m.mean(x, y) for x in (script, f"{script}@best") for y in ("test", "lowest")]
-            losses = [plus_minus(x, number) for x in found]
-            rows.append([label, number(ngram["test"], 3), *losses])
+            rows.append([label, number(ngram["test"], 3), *(plus_minus(x, number) for x in found)])
     return table("training names,Kneser-Ney,+ GELU,its lowest,best,its lowest".split(","), rows)
 
 
 def makemore(m, folder):
     """makemore's Transformer on two splits, beside Kneser-Ney on each."""
-    names = "train-2@64x4", "train-2-published-makemore", "train-2-published-makemore-split"
-    rows = []
-    for step in [m.steps[name] for name in names if name in m.steps]:
-        ngrams = m.ngrams(script=step.script) or m.ngrams()
-        losses = [plus_minus(m.mean(step.key, loss), number) for loss in ("test", "lowest")]
-        baseline = NONE
-        if "kneser-ney" in ngrams:
-            found = ngrams["kneser-ney"]
-            baseline = f"{number(found['test'], 3)} ± {found['test_error']:.3f}"
-        size = parameters(m, step), f"{step.config.steps:,}"
-        rows.append([link(step, folder), *size, *losses, baseline])
-    header = "model,parameters,steps,test at the end,lowest test,Kneser-Ney ± test-sampling error"
-    return table(header.split(","), rows)
+    names = f"{LAST}@64x4", "train-2-published-makemore", "train-2-published-makemore-split"
+
+    def kneser_ney(m, step):
+        row = (m.ngrams(script=step.script) or m.ngrams()).get("kneser-ney")
+        return f"{row['test']:.3f} ± {row['test_error']:.3f}" if row else NONE
+
+    own = columns("parameters,steps") | {
+        "test at the end": lambda m, step: plus_minus(m.mean(step.key), number),
+        "lowest test": lambda m, step: plus_minus(m.mean(step.key, "lowest"), number),
+        "Kneser-Ney ± test-sampling error": kneser_ney,
+    }
+    return of_steps(m, folder, [m.steps[x] for x in names if x in m.steps], own, first="model")
+
+
+BLIND = math.log(27)  # the loss of a guess among 26 letters and the end
 
 
 def floor(m, folder):
     """How much of what can be learned of the made-up list each step learns."""
-    rows, blind = [], math.log(27)  # 26 letters and the end
+    rows = []
     for made_up in m.tables["floor.csv"]:
         at, floor = m.on(made_up["data"]), made_up["test"]
         found = {step.label: m.mean(step.key, condition=at) for step in m.chain} if at else {}
         found |= {ngram_label(row): interval(row["test"]) for row in m.ngrams(at).values()}
-        found |= {"blind guess": interval(blind)}
+        found["blind guess"] = interval(BLIND)
         for label, column in ("the distribution itself", "test"), ("its entropy", "entropy"):
             found[label] = Interval(made_up[column], made_up[f"{column}_error"], 1)
-        found = {label: loss for label, loss in found.items() if loss}
-        for label, loss in sorted(found.items(), key=lambda item: -item[1].mean):
-            fraction = (blind - loss.mean) / (blind - floor)
-            above = signed(loss.mean - floor, 3)
-            rows.append([label, plus_minus(loss, number), above, f"{fraction:.1%}"])
+        found = {label: at for label, at in found.items() if at}
+        for label, at in sorted(found.items(), key=lambda item: -item[1].mean):
+            fraction = f"{(BLIND - at.mean) / (BLIND - floor):.1%}"
+            rows.append([label, plus_minus(at, number), signed(at.mean - floor, 3), fraction])
     return table("model,test,above the floor,fraction learned".split(","), rows)
 
 
@@ -355,7 +318,7 @@ def chain(m, folder):
         summary = html.escape(QUESTIONS.get(step.key, title))
         base = m.steps[step.builds_on]
         found = plus_minus(m.effect(step.key))
-        lines = [
+        blocks += [
             f"<details>\n<summary><b>{html.escape(step.label)}</b>: {summary}</summary>",
             f"{title[:1].upper()}{title[1:]}",
             explanation,
@@ -363,7 +326,6 @@ def chain(m, folder):
             f"```diff\n{diff(base, step)}\n```",
             "</details>",
         ]
-        blocks.append("\n\n".join(lines))
     return "\n\n".join(blocks)
 
 
@@ -373,21 +335,13 @@ def texts(m, folder):
     known = {tuple(row[x] for x in names): row["loss"] for row in m.tables["published/texts.csv"]}
     lines = []
     for (script, text_hash, block_size, _), rows in m.texts().items():
-        first = next(iter(rows.values()))
+        first, *_ = rows.values()
         settings = first["settings"]
         key = text_hash, block_size, settings.get("n_layer", 1), settings["n_embd"]
+        sizes = f"{first['params']:,}", block_size, f"{settings['steps']:,}", len(rows)
         found = [{x: row[y] for x, row in rows.items()} for y in ("loss", "random_windows")]
-        lines.append(
-            [
-                f"{script} on {first['text']}",
-                f"{first['params']:,}",
-                block_size,
-                f"{settings['steps']:,}",
-                len(rows),
-                *map(spread, found),
-                number(known.get(key), 2),
-            ]
-        )
+        model, published = f"{script} on {first['text']}", number(known.get(key), 2)
+        lines.append([model, *sizes, *map(spread, found), published])
     header = "model,parameters,block,steps,seeds,held-out loss,by random windows,published"
     return table(header.split(","), lines)
 
@@ -425,68 +379,14 @@ def runs(m, folder):
     )
 
 
-BLOCKS = {
-    function.__name__: function
-    for function in (samples, comparison, chain, losses, published, group, rates, recipes, unseen)
-    + (
-        transfer,
-        tried,
-        parts,
-        robust,
-        taken,
-        lists,
-        amounts,
-        makemore,
-        floor,
-        texts,
-        runs,
-    )
-}
+BLOCKS = [samples, comparison, chain, losses, published, group, rates, recipes, unseen, transfer]
+BLOCKS += [tried, parts, robust, taken, lists, amounts, makemore, floor, texts, runs]
+BLOCKS = {function.__name__: function for function in BLOCKS}
 
 
 # --- Markers in sentences ---
 def significant(pairs):
     return sum(pair.significant for pair in pairs)
-
-
-COUNTS = {
-    "runs": lambda m: len(canonical(m)),
-    "ideas": lambda m: len(m.family),
-    "ideas-significant": lambda m: significant(m.family.values()),
-    "ideas-holm": lambda m: len(m.surviving),
-    "ideas-by-chance": lambda m: round(0.05 * len(m.family)),  # of 95% intervals, without effects
-    "controls": lambda m: len(m.group(CONTROLS)),
-    "replications": lambda m: len(m.group(REPLICATIONS)),
-    "transfer-measured": lambda m: len(m.transfer),
-    "transfer-significant": lambda m: significant(small for small, _ in m.transfer.values()),
-    "transfer-kept": lambda m: transferred(m, 1),
-    "transfer-turned": lambda m: transferred(m, -1),
-    "replication-error": lambda m: m.replication_error(),
-}
-SHARES = {  # in percent, with that many steps after colons
-    "known-names": (0, lambda m: next((x["known"] for x in m.tables["floor.csv"]), None)),
-    "learned": (1, lambda m, step: learned(m, step)),
-    "new-names": (1, lambda m, step: m.new_names(step)),
-    "probability": (1, lambda m, step: math.exp(-m.mean(step).mean) if m.mean(step) else None),
-    "time": (2, lambda m, step, of: m.time(step, of)),
-}
-
-
-def learned(m, step):
-    """How far a step gets on the made-up list, from a blind guess to the lowest possible loss."""
-    for made_up in m.tables["floor.csv"]:
-        at, blind = m.on(made_up["data"]), math.log(27)
-        loss = m.mean(step, condition=at) if at else None
-        return loss and (blind - loss.mean) / (blind - made_up["test"])
-    return None
-
-
-def holding(m, step):
-    """In how many conditions a step lowers the loss significantly, and that with all measured."""
-    found = [changes.get(step) for changes in m.elsewhere.values()]
-    found = [x for x in found if x and x.n > 1]
-    helps = sum(x.high < 0 for x in found)
-    return (helps, f"{helps} of {len(found)}") if found else (None, "")
 
 
 def transferred(m, sign):
@@ -495,28 +395,63 @@ def transferred(m, sign):
     return sum(small.mean * wide.mean * sign > 0 for small, wide in both)
 
 
+def holding(m, step):
+    """In how many conditions a step lowers the loss significantly, and in how many it was tried."""
+    found = [changes.get(step) for changes in m.elsewhere.values()]
+    found = [x for x in found if x and x.n > 1]
+    return (sum(x.high < 0 for x in found), len(found)) if found else None
+
+
+def learned(m, step):
+    """How far a step gets on the made-up list, from a blind guess to the lowest possible loss."""
+    for made_up in m.tables["floor.csv"]:
+        at = m.on(made_up["data"])
+        loss = m.mean(step, condition=at) if at else None
+        return loss and (BLIND - loss.mean) / (BLIND - made_up["test"])
+
+
+COUNTS = {  # a plain number, how it is written, and the steps that are named after it
+    "runs": ("{}", lambda m: len(canonical(m))),
+    "ideas": ("{}", lambda m: len(m.family)),
+    "ideas-significant": ("{}", lambda m: significant(m.family.values())),
+    "ideas-holm": ("{}", lambda m: len(m.surviving)),
+    "ideas-by-chance": ("{:.0f}", lambda m: 0.05 * len(m.family)),  # if none had any effect
+    "controls": ("{}", lambda m: len(m.group(CONTROLS))),
+    "replications": ("{}", lambda m: len(m.group(REPLICATIONS))),
+    "transfer-measured": ("{}", lambda m: len(m.transfer)),
+    "transfer-significant": ("{}", lambda m: significant(x for x, _ in m.transfer.values())),
+    "transfer-kept": ("{}", lambda m: transferred(m, 1)),
+    "transfer-turned": ("{}", lambda m: transferred(m, -1)),
+    "replication-error": ("{:.3f}", lambda m: m.replication_error()),
+    "known-names": ("{:.0%}", lambda m: next((x["known"] for x in m.tables["floor.csv"]), None)),
+    "learned:A": ("{:.0%}", learned),
+    "new-names:A": ("{:.0%}", lambda m, step: m.new_names(step)),
+    "probability:A": ("{:.1%}", lambda m, a: math.exp(-m.mean(a).mean) if m.mean(a) else None),
+    "time:A:B": ("{:.0%}", lambda m, a, b: m.time(a, b)),
+    "holds:A": ("{} of {}", holding),
+}
+
+
 def count(m, what):
-    """A plain number, and its text."""
+    """A plain number, and its text; None and no text where it is not recorded."""
     name, *steps = what.split(":")
-    if name == "holds" and len(steps) == 1:
-        m.check(*steps)
-        return holding(m, *steps)
-    if name in SHARES and len(steps) == SHARES[name][0]:
-        for step in steps:
-            m.check(step)
-        value = SHARES[name][1](m, *steps)
-        return value, "" if value is None else f"{value:.{int(name == 'probability')}%}"
-    if what not in COUNTS:
-        raise Failure(f"no count {what!r}; there are {', '.join([*COUNTS, *SHARES, 'holds'])}")
-    value = COUNTS[what](m)
-    return value, f"{value:.3f}" if isinstance(value, float) else str(value)
+    usage = ":".join([name, *"ABC"[: len(steps)]])
+    if usage not in COUNTS:
+        raise Failure(f"no count {what!r}; there are {', '.join(COUNTS)}")
+    for step in steps:
+        m.check(step)
+    form, function = COUNTS[usage]
+    value = function(m, *steps)
+    values = value if isinstance(value, tuple) else (value,)
+    return values[0], "" if value is None else form.format(*values)
 
 
-LOSS = "(?:train|test|test_from_2nd|test_unseen|lowest)"
+ONE = "(?:train|test|test_from_2nd|test_unseen|lowest)"
+LOSS, LIMIT = f"(?: ({ONE}(?:-{ONE})?))?", r" [<>]-?\d+(?:\.\d+)?"
 FORMS = {
-    "effect": rf"(\S+) (\S+)(?: ({LOSS}(?:-{LOSS})?))?( n\.s\.| [<>]-?\d+(?:\.\d+)?)",
-    "mean": rf"(\S+)(?: ({LOSS}(?:-{LOSS})?))?( [<>]-?\d+(?:\.\d+)?)?",
-    "count": r"(\S+)( [<>]-?\d+(?:\.\d+)?)?",
+    "effect": rf"(\S+) (\S+){LOSS}( n\.s\.|{LIMIT})",
+    "mean": rf"(\S+){LOSS}({LIMIT})?",
+    "count": rf"(\S+)({LIMIT})?",
 }
 
 
@@ -547,7 +482,7 @@ def fill(m, marker):
         a, b, loss = words
         m.check(a)
         m.check(b)
-        found = interval(changes(*(m.values(x, loss or "test") for x in (a, b))))
+        found = m.effect(a, b, loss or "test")
         text = plus_minus(found)
     if found is None:
         return NOT_RECORDED, None
@@ -576,10 +511,7 @@ def body(m, page, marker, line_before):
 
 def rebuild(page, m):
     """The page's text, what it becomes, and the claims of its sentences that do not hold."""
-    try:
-        text = page.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise Failure(f"{page} is not UTF-8: {error}") from error
+    text = page.read_text(encoding="utf-8")
     new, broken, place, opened, line = [], [], 0, None, 1
     try:
         for match in re.finditer(r"<!--(?: ([^\n]*?) -->)?", text):

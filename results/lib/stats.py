@@ -86,15 +86,15 @@ def changes(values, base):
     return combine(lambda value, of: value - of, values, base)
 
 
-def holm(p_values, level=0.05):
-    """The keys of {key: p} that remain: with this chance at most is any of them there wrongly.
+def holm(p_values):
+    """The keys of {key: p} that remain: the chance that any of them is there wrongly is below 5%.
 
-    Holm 1979: the smallest p is compared with level / n, the next with level / (n - 1), and so on
+    Holm 1979: the smallest p is compared with 0.05 / n, the next with 0.05 / (n - 1), and so on
     until one is too large.
     """
     remaining = set()
     for tested, (key, p) in enumerate(sorted(p_values.items(), key=lambda item: item[1])):
-        if p > level / (len(p_values) - tested):
+        if p > 0.05 / (len(p_values) - tested):
             break
         remaining.add(key)
     return remaining

@@ -85,13 +85,12 @@ def patches(root):
 
 def head_of(patch):
     """What stands in a patch before its diff: what the idea is."""
-    text = patch.read_text(encoding="utf-8", errors="replace")
-    return re.split("^diff --git ", text, maxsplit=1, flags=re.M)[0]
+    return re.split("^diff --git ", patch.read_text("utf-8", "replace"), maxsplit=1, flags=re.M)[0]
 
 
 def copied_by(patch):
     """The script that a patch copies; None where it is not one copy, to the script of its name."""
-    text = patch.read_text(encoding="utf-8", errors="replace")
+    text = patch.read_text("utf-8", "replace")
     files = re.findall(r"^(?:diff --git|copy from|copy to) .*$", text, flags=re.M)
     one = len(files) == 3 and files[2] == f"copy to train-2-{patch.stem}.py"
     return files[1].removeprefix("copy from ") if one else None
@@ -114,9 +113,7 @@ def apply_in_order(root, folder, apply):
 
     It returns None, or what stands against the patch. Returns {patch: what stands against it}.
     """
-    left = {
-        script: patch for script, patch in patches(root).items() if not (root / script).exists()
-    }
+    left = {x: patch for x, patch in patches(root).items() if not (root / x).exists()}
     problems = {}
     while ready := [script for script in left if (folder / str(copied_by(left[script]))).exists()]:
         for script in ready:
@@ -124,10 +121,8 @@ def apply_in_order(root, folder, apply):
             if problem := apply(script, patch):
                 problems[patch] = problem
     for patch in left.values():
-        base = copied_by(patch)
-        one = f"it must be one copy, to train-2-{patch.stem}.py"
-        reason = f"there is no {base}, which it copies" if base else one
-        problems[patch] = reason
+        base, one = copied_by(patch), f"it must be one copy, to train-2-{patch.stem}.py"
+        problems[patch] = f"there is no {base}, which it copies" if base else one
     return problems
 
 

@@ -48,19 +48,19 @@ def points(text):
     return [(int(step), loss(train), loss(test)) for step, train, test in json.loads(text or "[]")]
 
 
-READ = {  # how a column is read, whichever table it is in; those that are not here are text
-    **dict.fromkeys("seed params context position targets names new n_layer n_embd".split(), int),
-    **dict.fromkeys("block_size characters threads".split(), int),
-    **dict.fromkeys("train test test_from_2nd loss random_windows error".split(), loss),
-    **dict.fromkeys("kept known train_error test_error entropy entropy_error".split(), loss),
-    **dict.fromkeys("seconds ms_per_step".split(), loss),
+KINDS = {  # how columns are read, whichever table they are in; those that are not here are text
+    int: """seed params context position targets names new n_layer n_embd block_size characters
+    threads""",
+    loss: """train test test_from_2nd loss random_windows error kept known train_error test_error
+    entropy entropy_error seconds ms_per_step""",
     # blank: the baseline's ratio, the bigram's discount, where every test name was trained on
-    **dict.fromkeys("ratio discount exact test_unseen".split(), optional_loss),
-    "finished": moment,
-    "settings": json_of(dict),
-    "samples": json_of(list),
-    "curve": points,
+    optional_loss: "ratio discount exact test_unseen",
+    moment: "finished",
+    json_of(dict): "settings",
+    json_of(list): "samples",
+    points: "curve",
 }
+READ = {column: kind for kind, columns in KINDS.items() for column in columns.split()}
 RESULTS = """script preset overrides seed params train test test_from_2nd test_unseen seconds device
 torch data data_hash source finished settings samples curve""".split()
 TABLES = {  # besides results.csv
@@ -158,11 +158,11 @@ class Condition:
         parser.add_argument("--device", default="cpu")
         parser.add_argument("--data", type=Path)
         parser.add_argument("--split-seed")
-        own, rest = parser.parse_known_args(flags)
+        own, self.rest = parser.parse_known_args(flags)
         self.flags, self.device, self.data = flags, own.device, own.data
         self.by_split = own.split_seed == "any"
-        fixed = own.split_seed and not self.by_split
-        self.rest = [*rest, "--split-seed", own.split_seed] if fixed else rest
+        if own.split_seed and not self.by_split:
+            self.rest += ["--split-seed", own.split_seed]
         if own.data and not own.data.is_file():
             raise Failure(f"there is no list {own.data}")
         found = own.data and hashlib.sha256(own.data.read_bytes()).hexdigest()[:12]

@@ -1,0 +1,33 @@
+"""What is known of single steps, in one place: all else holds for whatever steps there are."""
+
+LAST = "train-2"  # the last step of the chain, on which most ideas build
+QUESTIONS = {  # that the diff of a step answers
+    "train-2-double-embd": "Does a wider head help?",
+    "train-2-2head": "Are two narrow heads better than one wide one?",
+    "train-2-2head-4layer": "What do depth and residuals add?",
+    "train-2-2head-4layer-mlp": "What does computing at each position add?",
+    "train-2-2head-4layer-mlp-ln": "Does normalizing the input of each layer help?",
+    "train-2-2head-4layer-mlp-ln-rope": "Does it help to know how far apart two characters are?",
+    "train-2": "Does a smooth activation help?",
+}
+WITHOUT = {  # part: the step that adds it, and the idea that takes it from the last step
+    "heads": ("train-2-2head", "train-2-with-one-head"),
+    "layers 2 to 4": ("train-2-2head-4layer", "train-2-with-one-layer"),
+    "residual connections": ("train-2-residual", "train-2-without-residual"),
+    "MLP": ("train-2-2head-4layer-mlp", "train-2-without-mlp"),
+    "LayerNorm": ("train-2-2head-4layer-mlp-ln", "train-2-no-norm"),
+    "RoPE": ("train-2-2head-4layer-mlp-ln-rope", "train-2-no-positions"),
+    "GELU for ReLU": ("train-2", "train-2-relu"),
+}
+PARTS = {  # what is made of several ideas
+    "train-2-modern": [
+        "train-2-token-shift",
+        "train-2-swiglu",
+        "train-2-rmsnorm",
+        "train-2-final-layernorm",
+    ],
+    "train-2@best": [f"train-2-final-{x}" for x in ("rate", "to-zero", "dropout", "decay")],
+}
+# Controls isolate a cause, replications repeat what was published: they are no ideas, and no part
+# of the family of tests that Holm's correction is made for.
+CONTROLS, REPLICATIONS = "controls", "as published"
