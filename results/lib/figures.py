@@ -263,25 +263,29 @@ def transfer(figure, data):
 
 
 def robust(figure, data):
-    figure.set_figheight(6.2)
-    panels = figure.subplots(2, -(-len(data) // 2), sharey=True).flat
+    figure.set_figheight(6.4)
+    panels = figure.subplots(2, -(-len(data) // 2), sharex=True, sharey=True).flat
     conditions = [*next(iter(data.values()))]
     for (label, changes), axes in zip(data.items(), panels, strict=False):
         axes.axvline(0, color="black", linewidth=0.8)
         for y, found in enumerate(changes.values()):
             if found:
-                dot(axes, y, found, verdict_colour(found), found[2])
+                dot(axes, y, found, verdict_colour(found), True)
         axes.set_title(label, loc="center", fontsize=11)
-        axes.tick_params(axis="x", labelsize=8)
+        # Logarithmic on both sides of zero: changes of 0.005 and of 0.2 are to be seen.
+        axes.set_xscale("symlog", linthresh=0.01, linscale=0.7)
+        axes.set_xlim(-0.7, 0.2)
+        axes.set_xticks([-0.1, -0.01, 0, 0.01, 0.1], ["−.1", "−.01", "0", ".01", ".1"], fontsize=8)
+        axes.set_xticks([], minor=True)
+        axes.tick_params(axis="x", labelbottom=True)
         axes.tick_params(axis="y", length=0)
-        axes.locator_params(axis="x", nbins=3)
         axes.set_yticks(range(len(conditions)), conditions, fontsize=9.5)
         axes.set_ylim(len(conditions) - 0.5, -0.5)
     for axes in panels:  # what is left of the grid
         axes.axis("off")
-    figure.supxlabel(f"{CHANGE}; each step has its own scale", fontsize=11)
+    figure.supxlabel(f"{CHANGE}, logarithmic on both sides of 0", fontsize=11)
     title = "What each step changes under other conditions, with 95% intervals:\n"
-    title += "blue is better, orange worse, white not significant"
+    title += "blue is better, orange worse, gray not significant"
     figure.suptitle(title, x=0.02, ha="left", fontsize=11)
 
 
