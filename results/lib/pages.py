@@ -275,6 +275,24 @@ def makemore(m, folder):
 BLIND = math.log(27)  # the loss of a guess among 26 letters and the end
 
 
+def ensemble(m, folder):
+    """Averages of several seeds, and mixtures with Kneser-Ney."""
+    rows = [
+        [
+            m.label(key_of(row)),
+            row["models"],
+            f"{row['weight']:.0%}",
+            f"{row['params']:,}",
+            f"{row['counts']:,}",
+            number(row["ms_per_name"], 2),
+            *(number(row[x]) for x in ("validation", "test", "test_from_2nd", "test_unseen")),
+        ]
+        for row in m.of_now("ensemble.csv")
+    ]
+    header = "step,models,Kneser-Ney,parameters,counts,ms per name,validation,test,from 2nd,unseen"
+    return table(header.split(","), rows)
+
+
 def floor(m, folder):
     """How much of what can be learned of the made-up list each step learns."""
     rows = []
@@ -380,7 +398,7 @@ def runs(m, folder):
 
 
 BLOCKS = [samples, comparison, chain, losses, published, group, rates, recipes, unseen, transfer]
-BLOCKS += [tried, parts, robust, taken, lists, amounts, makemore, floor, texts, runs]
+BLOCKS += [tried, parts, robust, taken, lists, amounts, makemore, floor, ensemble, texts, runs]
 BLOCKS = {function.__name__: function for function in BLOCKS}
 
 

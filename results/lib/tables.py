@@ -49,10 +49,10 @@ def points(text):
 
 
 KINDS = {  # how columns are read, whichever table they are in; those that are not here are text
-    int: """seed params context position targets names new n_layer n_embd block_size characters
-    threads""",
+    int: """seed params context position targets names new models counts n_layer n_embd block_size
+    characters threads""",
     loss: """train test test_from_2nd loss random_windows error kept known train_error test_error
-    entropy entropy_error seconds ms_per_step""",
+    entropy entropy_error seconds ms_per_step ms_per_name weight validation""",
     # blank: the baseline's ratio, the bigram's discount, where every test name was trained on
     optional_loss: "ratio discount exact test_unseen",
     moment: "finished",
@@ -74,6 +74,8 @@ TABLES = {  # besides results.csv
     "by-position.csv": "script preset seed fingerprint position targets loss",
     "generated.csv": "script preset seed fingerprint names new",
     "over-names.csv": "script preset fingerprint error",
+    "ensemble.csv": "script preset fingerprint models weight params counts ms_per_name validation "
+    "test test_from_2nd test_unseen",
     "floor.csv": "data data_hash made_by kept known train train_error test test_error entropy "
     "entropy_error",
 }

@@ -1,0 +1,136 @@
+"""What the average of several seeds gains, and what the n-gram baseline adds to it.
+
+    python results/reproduce.py --seeds 5 train-2@best
+    python results/reproduce.py --seeds 5 train-2@best -- --validate
+    python results/ensemble.py train-2@best
+
+Averages the probabilities that the seeds of a step give to each character, mixes the average with
+those of Kneser-Ney, and writes the exact losses to results/ensemble.csv, beside those of other
+steps. The losses of K models are the means over every choice of K among the seeds. How much of
+Kneser-Ney goes in is chosen on the validation set, with models and counts that have not seen it.
+Needs the checkpoints of the runs above, and a machine without other work, for the times.
+"""
+
+import itertools
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from lib.checkpoints import read_checkpoint, restore
+from lib.command import ROOT, Failure, Parser, run
+from lib.steps import find_steps, load_names, named
+from lib.tables import CANONICAL, Condition, read_table, write_table
+from ngram import CONTEXTS, DISCOUNTS, KneserNey, choose, losses
+from reproduce import Run
+
+SEEDS = range(5)
+WEIGHTS = np.arange(11) / 20  # of Kneser-Ney in a mixture
+
+
+@dataclass
+class HeldOut:
+    """The probabilities of all targets of the held-out names, (N, L - 1), 1 where that is PAD."""
+
+    data: object
+    models: list  # one such array per seed
+    ngram: np.ndarray
+    params: int  # of one model
+    counts: int  # that the n-gram model holds
+    seconds: tuple  # that one model takes, and the n-gram model
+
+    def mixtures(self, size, weight):
+        """The average of every choice of `size` models, mixed with the n-gram model."""
+        for chosen in itertools.combinations(self.models, size):
+            yield (1 - weight) * sum(chosen) / size + weight * self.ngram
+
+    def losses(self, size, weight):
+        """The losses of the table, the means over the choices."""
+        targets = np.array([len(name) + 1 for name in self.data.test_items])
+        known = set(self.data.train_items)
+        unseen = [i for i, name in enumerate(self.data.test_items) if name not in known]
+        found = []
+        for probabilities in self.mixtures(size, weight):
+            nats = -np.log(probabilities)
+            test, later = nats.sum() / targets.sum(), nats[:, 1:].sum() / (targets - 1).sum()
+            found.append((test, later, nats[unseen].sum() / targets[unseen].sum()))
+        names = "test", "test_from_2nd", "test_unseen"
+        return dict(zip(names, np.mean(found, axis=0).tolist(), strict=True))
+
+
+def trained(step, seed, condition, results):
+    """The model of a finished run under a condition."""
+    made = Run(step, seed, condition)
+    path = results / "checkpoints" / f"{made.name}.pt"
+    if not made.can_go_on(results) or read_checkpoint(path)["step"] < step.config.steps:
+        raise Failure(f"{path} is not there, unfinished, or of an earlier state: see --help")
+    return restore(step.module, read_checkpoint(path))
+
+
+def timed(function, *arguments):
+    start = time.perf_counter()
+    return function(*arguments), time.perf_counter() - start
+
+
+def of_models(models, data, module):
+    return [np.exp(-module.token_losses(x, data.test).double().numpy()) for x in models]
+
+
+def of_ngram(ngram, data):
+    found = np.ones((len(data.test_items), data.max_len))
+    for row, nats in zip(found, losses(ngram, data.test_items), strict=True):
+        row[: len(nats)] = np.exp(-np.array(nats))
+    return found
+
+
+def held_out(step, condition, kneser_ney, root):
+    """What the seeds of a step under a condition say of the names that they were not trained on."""
+    module = step.module
+    config = module.Config(**Run(step, 0, condition).settings)
+    data = module.load_data(root / "data" / "names.txt", config, "cpu")
+    models = [trained(step, seed, condition, root / "results") for seed in SEEDS]
+    ngram = KneserNey(data.train_items, data.chars, *kneser_ney)
+    params = sum(p.numel() for p in models[0].parameters())
+    counts = sum(len(found) for found in ngram.counts.values())
+    probabilities, time_of_all = timed(of_models, models, data, module)
+    counted, time_of_ngram = timed(of_ngram, ngram, data)
+    seconds = time_of_all / len(models), time_of_ngram
+    return HeldOut(data, probabilities, counted, params, counts, seconds)
+
+
+def rows_of(step, kneser_ney, root):
+    """The rows of ensemble.csv of a step: for every number of models, without and with n-grams."""
+    validation = held_out(step, Condition("--validate"), kneser_ney, root)
+    test = held_out(step, CANONICAL, kneser_ney, root)
+    for size in range(1, len(SEEDS) + 1):
+        tried = {weight: validation.losses(size, weight)["test"] for weight in WEIGHTS.tolist()}
+        for weight in sorted({0.0, min(tried, key=tried.get)}):
+            row = {"script": step.script, "preset": step.preset, "fingerprint": step.fingerprint}
+            row |= {"models": size, "weight": weight, "params": size * test.params}
+            row["counts"] = test.counts if weight else 0
+            seconds = size * test.seconds[0] + (test.seconds[1] if weight else 0)
+            row["ms_per_name"] = round(1000 * seconds / len(test.data.test_items), 4)
+            found = {"validation": tried[weight]} | test.losses(size, weight)
+            yield row | {name: round(loss, 6) for name, loss in found.items()}
+
+
+def main(argv=None, root=ROOT):
+    parser = Parser(__doc__)
+    parser.add_argument("step", metavar="STEP", help="such as train-2@best")
+    options = parser.parse_args(argv)
+    torch.set_num_threads(1)
+    kept = read_table(root, "ensemble.csv")
+    steps = find_steps(root)
+    step = named(steps, options.step)
+    load_names(named(steps, "train-2").module)
+    grid = [(context, discount) for context in CONTEXTS for discount in DISCOUNTS]
+    kneser_ney = choose(step.module, root / "data" / "names.txt", grid)
+    rows = list(rows_of(step, kneser_ney, root))
+    of = {"script": step.script, "preset": step.preset}
+    write_table(root, "ensemble.csv", [x for x in kept if not of.items() <= x.items()] + rows)
+    for row in rows:
+        print(*(f"{column} {row[column]}" for column in ("models", "weight", "validation", "test")))
+
+
+if __name__ == "__main__":
+    run(main)
