@@ -18,13 +18,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from lib.checkpoints import read_checkpoint, restore
-from lib.command import ROOT, Failure, Parser, run
+from lib.command import ROOT, Failure, Parser, count, run
 from lib.steps import find_steps, load_names, named
 from lib.tables import CANONICAL, Condition, read_table, write_table
 from ngram import CONTEXTS, DISCOUNTS, KneserNey, choose, losses
 from reproduce import Run
 
-SEEDS = range(5)
 WEIGHTS = np.arange(11) / 20  # of Kneser-Ney in a mixture
 
 
@@ -83,12 +82,12 @@ def of_ngram(ngram, data):
     return found
 
 
-def held_out(step, condition, kneser_ney, root):
+def held_out(step, seeds, condition, kneser_ney, root):
     """What the seeds of a step under a condition say of the names that they were not trained on."""
     module = step.module
     config = module.Config(**Run(step, 0, condition).settings)
     data = module.load_data(root / "data" / "names.txt", config, "cpu")
-    models = [trained(step, seed, condition, root / "results") for seed in SEEDS]
+    models = [trained(step, seed, condition, root / "results") for seed in range(seeds)]
     ngram = KneserNey(data.train_items, data.chars, *kneser_ney)
     params = sum(p.numel() for p in models[0].parameters())
     counts = sum(len(found) for found in ngram.counts.values())
@@ -98,11 +97,11 @@ def held_out(step, condition, kneser_ney, root):
     return HeldOut(data, probabilities, counted, params, counts, seconds)
 
 
-def rows_of(step, kneser_ney, root):
+def rows_of(step, seeds, kneser_ney, root):
     """The rows of ensemble.csv of a step: for every number of models, without and with n-grams."""
-    validation = held_out(step, Condition("--validate"), kneser_ney, root)
-    test = held_out(step, CANONICAL, kneser_ney, root)
-    for size in range(1, len(SEEDS) + 1):
+    validation = held_out(step, seeds, Condition("--validate"), kneser_ney, root)
+    test = held_out(step, seeds, CANONICAL, kneser_ney, root)
+    for size in range(1, seeds + 1):
         tried = {weight: validation.losses(size, weight)["test"] for weight in WEIGHTS.tolist()}
         for weight in sorted({0.0, min(tried, key=tried.get)}):
             row = {"script": step.script, "preset": step.preset, "fingerprint": step.fingerprint}
@@ -117,6 +116,8 @@ def rows_of(step, kneser_ney, root):
 def main(argv=None, root=ROOT):
     parser = Parser(__doc__)
     parser.add_argument("step", metavar="STEP", help="such as train-2@best")
+    text = "seeds 0 to N - 1 (default: 5)"
+    parser.add_argument("--seeds", type=count, default=5, metavar="N", help=text)
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
     kept = read_table(root, "ensemble.csv")
@@ -125,7 +126,7 @@ def main(argv=None, root=ROOT):
     load_names(named(steps, "train-2").module)
     grid = [(context, discount) for context in CONTEXTS for discount in DISCOUNTS]
     kneser_ney = choose(step.module, root / "data" / "names.txt", grid)
-    rows = list(rows_of(step, kneser_ney, root))
+    rows = list(rows_of(step, options.seeds, kneser_ney, root))
     of = {"script": step.script, "preset": step.preset}
     write_table(root, "ensemble.csv", [x for x in kept if not of.items() <= x.items()] + rows)
     for row in rows:

@@ -22,11 +22,10 @@ def mixed(tmp_path_factory):
     for seed, flags in itertools.product(range(SEEDS), ([], ["--validate"])):
         step.module.main(["--device", "cpu", "--seed", str(seed), *flags])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ensemble, "SEEDS", range(SEEDS))
         patch.setattr(ensemble, "WEIGHTS", ensemble.np.array([0.0, 0.3, 0.6]))
         patch.setattr(ensemble, "CONTEXTS", (2,))
         patch.setattr(ensemble, "DISCOUNTS", (0.8,))
-        ensemble.main([LAST], project.root)
+        ensemble.main([LAST, "--seeds", str(SEEDS)], project.root)
     return project
 
 
@@ -69,7 +68,6 @@ def test_the_weight_is_the_best_on_the_validation_set(mixed):
         assert row["weight"] == min(tried, key=tried.get) > 0
 
 
-def test_a_run_that_is_lacking_is_named(mixed, monkeypatch):
-    monkeypatch.setattr(ensemble, "SEEDS", range(SEEDS + 1))
+def test_a_run_that_is_lacking_is_named(mixed):
     with pytest.raises(Failure, match=f"{LAST}-validate=True-seed2.pt is not there"):
-        ensemble.main([LAST], mixed.root)
+        ensemble.main([LAST, "--seeds", str(SEEDS + 1)], mixed.root)
