@@ -24,6 +24,7 @@ from lib.tables import CANONICAL, Condition, read_table, write_table
 from ngram import CONTEXTS, DISCOUNTS, KneserNey, choose, losses
 from reproduce import Run
 
+BOTH = Condition("--validate"), CANONICAL
 WEIGHTS = np.arange(11) / 20  # of Kneser-Ney in a mixture
 
 
@@ -99,8 +100,7 @@ def held_out(step, seeds, condition, kneser_ney, root):
 
 def rows_of(step, seeds, kneser_ney, root):
     """The rows of ensemble.csv of a step: for every number of models, without and with n-grams."""
-    validation = held_out(step, seeds, Condition("--validate"), kneser_ney, root)
-    test = held_out(step, seeds, CANONICAL, kneser_ney, root)
+    validation, test = (held_out(step, seeds, x, kneser_ney, root) for x in BOTH)
     for size in range(1, seeds + 1):
         tried = {weight: validation.losses(size, weight)["test"] for weight in WEIGHTS.tolist()}
         for weight in sorted({0.0, min(tried, key=tried.get)}):
@@ -123,6 +123,8 @@ def main(argv=None, root=ROOT):
     kept = read_table(root, "ensemble.csv")
     steps = find_steps(root)
     step = named(steps, options.step)
+    for condition, seed in itertools.product(BOTH, range(options.seeds)):
+        trained(step, seed, condition, root / "results")  # what is lacking shows now
     load_names(named(steps, "train-2").module)
     grid = [(context, discount) for context in CONTEXTS for discount in DISCOUNTS]
     kneser_ney = choose(step.module, root / "data" / "names.txt", grid)
