@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from lib.checkpoints import read_checkpoint, restore
 from lib.command import ROOT, Failure, Parser, count, run
+from lib.stats import error_over_names
 from lib.steps import find_steps, load_names, named
 from lib.tables import CANONICAL, Condition, read_table, write_table
 from ngram import CONTEXTS, DISCOUNTS, KneserNey, choose, losses
@@ -39,23 +40,25 @@ class HeldOut:
     counts: int  # that the n-gram model holds
     seconds: tuple  # that one model takes, and the n-gram model
 
-    def mixtures(self, size, weight):
-        """The average of every choice of `size` models, mixed with the n-gram model."""
-        for chosen in itertools.combinations(self.models, size):
-            yield (1 - weight) * sum(chosen) / size + weight * self.ngram
+    @property
+    def targets(self):
+        return np.array([len(name) + 1 for name in self.data.test_items])
 
-    def losses(self, size, weight):
-        """The losses of the table, the means over the choices."""
-        targets = np.array([len(name) + 1 for name in self.data.test_items])
+    def nats(self, size, weight):
+        """The loss of every target, (N, L - 1): the mean over the choices of `size` models."""
+        chosen = list(itertools.combinations(self.models, size))
+        mixed = ((1 - weight) * sum(x) / size + weight * self.ngram for x in chosen)
+        return sum(-np.log(x) for x in mixed) / len(chosen)
+
+    def losses(self, nats):
+        """The losses of the table."""
         known = set(self.data.train_items)
         unseen = [i for i, name in enumerate(self.data.test_items) if name not in known]
-        found = []
-        for probabilities in self.mixtures(size, weight):
-            nats = -np.log(probabilities)
-            test, later = nats.sum() / targets.sum(), nats[:, 1:].sum() / (targets - 1).sum()
-            found.append((test, later, nats[unseen].sum() / targets[unseen].sum()))
-        names = "test", "test_from_2nd", "test_unseen"
-        return dict(zip(names, np.mean(found, axis=0).tolist(), strict=True))
+        return {
+            "test": nats.sum() / self.targets.sum(),
+            "test_from_2nd": nats[:, 1:].sum() / (self.targets - 1).sum(),
+            "test_unseen": nats[unseen].sum() / self.targets[unseen].sum(),
+        }
 
 
 def trained(step, seed, condition, results):
@@ -101,16 +104,19 @@ def held_out(step, seeds, condition, kneser_ney, root):
 def rows_of(step, seeds, kneser_ney, root):
     """The rows of ensemble.csv of a step: for every number of models, without and with n-grams."""
     validation, test = (held_out(step, seeds, x, kneser_ney, root) for x in BOTH)
+    single = test.nats(1, 0.0)
     for size in range(1, seeds + 1):
-        tried = {weight: validation.losses(size, weight)["test"] for weight in WEIGHTS.tolist()}
+        tried = {x: validation.losses(validation.nats(size, x))["test"] for x in WEIGHTS.tolist()}
         for weight in sorted({0.0, min(tried, key=tried.get)}):
             row = {"script": step.script, "preset": step.preset, "fingerprint": step.fingerprint}
             row |= {"models": size, "weight": weight, "params": size * test.params}
             row["counts"] = test.counts if weight else 0
             seconds = size * test.seconds[0] + (test.seconds[1] if weight else 0)
             row["ms_per_name"] = round(1000 * seconds / len(test.data.test_items), 4)
-            found = {"validation": tried[weight]} | test.losses(size, weight)
-            yield row | {name: round(loss, 6) for name, loss in found.items()}
+            nats = test.nats(size, weight)
+            found = {"validation": tried[weight]} | test.losses(nats)
+            found["error"] = error_over_names((nats - single).sum(axis=1), test.targets)
+            yield row | {name: round(float(loss), 6) for name, loss in found.items()}
 
 
 def main(argv=None, root=ROOT):

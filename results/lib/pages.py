@@ -276,21 +276,18 @@ BLIND = math.log(27)  # the loss of a guess among 26 letters and the end
 
 
 def ensemble(m, folder):
-    """Averages of several seeds, and mixtures with Kneser-Ney."""
-    rows = [
-        [
-            m.label(key_of(row)),
-            row["models"],
-            f"{row['weight']:.0%}",
-            f"{row['params']:,}",
-            f"{row['counts']:,}",
-            number(row["ms_per_name"], 2),
-            *(number(row[x]) for x in ("validation", "test", "test_from_2nd", "test_unseen")),
-        ]
-        for row in m.of_now("ensemble.csv")
-    ]
+    """Averages of several seeds, mixtures with Kneser-Ney, and what they gain on one model."""
+    rows = []
+    for row in m.of_now("ensemble.csv"):
+        if row["models"] == 1 and not row["weight"]:
+            single = row["test"]
+        gain = Interval(row["test"] - single, row["error"], 1)
+        sizes = f"{row['params']:,}", f"{row['counts']:,}", number(row["ms_per_name"], 2)
+        losses = [number(row[x]) for x in ("validation", "test", "test_from_2nd", "test_unseen")]
+        of = m.label(key_of(row)), row["models"], f"{row['weight']:.0%}"
+        rows.append([*of, *sizes, *losses, change(gain) if row["error"] else NONE])
     header = "step,models,Kneser-Ney,parameters,counts,ms per name,validation,test,from 2nd,unseen"
-    return table(header.split(","), rows)
+    return table([*header.split(","), "change in test"], rows)
 
 
 def floor(m, folder):
@@ -428,6 +425,13 @@ def learned(m, step):
         return loss and (BLIND - loss.mean) / (BLIND - made_up["test"])
 
 
+def ensemble_of(m, step, models, mixed):
+    """The test loss of the largest average of a step up to that many models, mixed or not."""
+    rows = [row for row in m.of_now("ensemble.csv") if key_of(row) == step]
+    rows = [row for row in rows if row["models"] <= models and (row["weight"] > 0) == mixed]
+    return max(rows, key=lambda row: row["models"])["test"] if rows else None
+
+
 COUNTS = {  # a plain number, how it is written, and the steps that are named after it
     "runs": ("{}", lambda m: len(canonical(m))),
     "ideas": ("{}", lambda m: len(m.family)),
@@ -441,6 +445,9 @@ COUNTS = {  # a plain number, how it is written, and the steps that are named af
     "transfer-kept": ("{}", lambda m: transferred(m, 1)),
     "transfer-turned": ("{}", lambda m: transferred(m, -1)),
     "replication-error": ("{:.3f}", lambda m: m.replication_error()),
+    "mixed:A": ("{:.3f}", lambda m, a: ensemble_of(m, a, 1, True)),
+    "averaged:A": ("{:.3f}", lambda m, a: ensemble_of(m, a, 5, False)),
+    "averaged-mixed:A": ("{:.3f}", lambda m, a: ensemble_of(m, a, 5, True)),
     "known-names": ("{:.0%}", lambda m: next((x["known"] for x in m.tables["floor.csv"]), None)),
     "learned:A": ("{:.0%}", learned),
     "new-names:A": ("{:.0%}", lambda m, step: m.new_names(step)),

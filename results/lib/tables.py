@@ -75,7 +75,7 @@ TABLES = {  # besides results.csv
     "generated.csv": "script preset seed fingerprint names new",
     "over-names.csv": "script preset fingerprint error",
     "ensemble.csv": "script preset fingerprint models weight params counts ms_per_name validation "
-    "test test_from_2nd test_unseen",
+    "test test_from_2nd test_unseen error",
     "floor.csv": "data data_hash made_by kept known train train_error test test_error entropy "
     "entropy_error",
 }
