@@ -287,7 +287,7 @@ def ensemble(m, folder):
         of = m.label(key_of(row)), row["models"], f"{row['weight']:.0%}"
         rows.append([*of, *sizes, *losses, change(gain) if row["error"] else NONE])
     header = "step,models,Kneser-Ney,parameters,counts,ms per name,validation,test,from 2nd,unseen"
-    return table([*header.split(","), "change in test"], rows)
+    return table([*header.split(","), "change from one model"], rows)
 
 
 def floor(m, folder):
