@@ -145,7 +145,8 @@ def published(m, folder):
 def group(m, folder, *words):
     """The ideas of a group, the largest fall of the test loss first."""
     name = " ".join(words)
-    if not (steps := m.group(name)):
+    steps = m.group(name)
+    if not steps:
         raise Failure(f"there is no group of ideas {name!r}")
     own = columns("builds on,parameters,seeds,test,change in test,Holm,relative step time")
     if name not in m.groups:  # controls and replications
