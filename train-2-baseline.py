@@ -175,14 +175,14 @@ class Attention(nn.Module):
     def forward(self, x):
         T = x.size(1)
         q, k, v = self.qkv(x).chunk(3, dim=-1)  # (B, T, head_size) each
-        # The dot product of two random vectors of d numbers has a typical size of sqrt(d). Scores
-        # that large would saturate softmax at the start of training: one key would get nearly all
-        # the weight, and almost no gradient would flow. Dividing by sqrt(d) prevents this.
+        # The dot product of two vectors of d random numbers grows in size with sqrt(d). In a
+        # wide head, scores that large would saturate softmax: one key would get nearly all the
+        # weight, and almost no gradient would flow. Dividing by sqrt(d) keeps their size the same.
         scores = q @ k.transpose(-2, -1) / math.sqrt(k.size(-1))  # (B, T, T): row query, column key
         # Position t predicts the character at t + 1, so it must not see later positions. Adding
         # -inf to a score makes its weight e^-inf = 0.
         scores = scores + self.mask[:T, :T]
-        weights = scores.softmax(dim=-1)  # (B, T, T): positive, and each row adds up to 1
+        weights = scores.softmax(dim=-1)  # (B, T, T): each row adds up to 1
         return weights @ v  # (B, T, head_size)
 
 

@@ -24,6 +24,8 @@ def no_pairs(m, names, flags, condition):
     empty = [name for name in names if not m.values(name, "test", condition)]
     old = {x: [row["why"] for row in m.others() if key_of(row) == x] for x in empty}
     notes = [f"{len(why)} rows of {x} do not count ({why[-1]})" for x, why in old.items() if why]
+    if set(empty) & m.ngrams(condition).keys():
+        return "n-gram models are recorded for the test set of the default split alone"
     if set(empty) & set(NGRAMS):
         words = ["python results/ngram.py", *(["--data", condition.data] if condition.data else [])]
     else:

@@ -15,12 +15,13 @@ import types
 
 import torch
 from lib.checkpoints import read_checkpoint, restore
-from lib.command import ROOT, Parser, run, write_whole
+from lib.command import ROOT, Failure, Parser, run, write_whole
 from lib.stats import error_over_names
 from lib.steps import load, load_names
 from lib.tables import write_table
 
-RUN, SEED = "train-2@best-seed0", 0
+RUN = "train-2@best-seed0"
+SEED = 0  # of the drawing
 
 
 def draw(module, model, made_by, num, generator):
@@ -57,6 +58,9 @@ def main(argv=None, root=ROOT):
     module = load(root / "train-2.py")
     state = read_checkpoint(root / "results" / "checkpoints" / f"{RUN}.pt")
     model, made_by = restore(module, state), state["run"]
+    unfinished = state["step"] < made_by["settings"]["steps"]
+    if unfinished or made_by["source"] != module.source_hash():
+        raise Failure(f"{RUN} is unfinished, or of an earlier state: see --help")
     real = load_names(module)
     known = {*real.train_items, *real.test_items}
     num = len(real.train_items) + len(real.test_items)

@@ -44,6 +44,32 @@ def test_a_list_counts_by_its_hash_although_it_is_not_at_hand(project):
     assert m.effect(WIDE, "kneser-ney") is None  # no n-grams are of names.txt
 
 
+def test_ngrams_are_compared_on_the_test_set_of_the_default_split_alone(project):
+    add_ngrams(project, "names.txt", project.steps[BASE].module.NAMES_SHA256[:12])
+    changed = {"validate": True}, {"split_seed": 1}, {"n_embd": 48}
+    for settings in changed:
+        words = " ".join(f"{key}={value}" for key, value in settings.items())
+        project.add_row(BASE, 0, 2.5, settings, overrides=words)
+    found = [
+        project.measured().effect(BASE, "kneser-ney", condition=Condition(*flags))
+        for flags in (["--validate"], ["--split-seed", "1"], ["--n-embd", "48"])
+    ]
+    assert found[:2] == [None, None]
+    assert found[2].mean == pytest.approx(0.5)
+
+
+def test_runs_on_another_made_up_list_are_not_set_against_this_floor(project):
+    """Nor is the page a failure, whatever is recorded of the list."""
+    columns = "data,data_hash,made_by,kept,known,train,train_error,test,test_error,entropy"
+    row = "made-up.txt,aaaaaaaaaaaa,a run,0.9,0.3,1.8,0.01,1.9,0.02,1.9"
+    text = f"{columns},entropy_error\n{row},0.003\n"
+    (project.results / "floor.csv").write_text(text, "utf-8")
+    project.add_row(BASE, test=2.0, data="made-up.txt", data_hash="bbbbbbbbbbbb")
+    assert "baseline" not in project.block("floor")
+    project.add_row(BASE, test=2.0, data="made-up.txt", data_hash="aaaaaaaaaaaa")
+    assert "| baseline | 2.000 (one seed) | +0.100 | 92.8% |" in project.block("floor")
+
+
 def test_the_seeds_of_a_split_are_averaged_and_the_interval_is_over_splits(project):
     for split, changes in (1, (0.1, 0.3)), (2, (0.4,)), (42, (0.0, 0.0)):
         for seed, change in enumerate(changes):

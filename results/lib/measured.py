@@ -111,8 +111,10 @@ class Measured:
         if second:
             return changes(*(self.values(name, part, condition) for part in (first, second)))
         if name in NGRAMS:
-            row = self.ngrams(condition).get(name)
-            return row[loss] if row and row[loss] is not None else {}
+            if condition.by_split or {"--validate", "--split-seed"} & {*condition.rest}:
+                return {}  # they are of the test set of the default split
+            found = self.ngrams(condition).get(name, {}).get(loss)
+            return {} if found is None else found
         step = self.steps.get(name)
         rows = self.runs(step, condition) if step else {}
         values = {pair: figure(row, loss) for pair, row in rows.items()}
@@ -148,7 +150,8 @@ class Measured:
 
     def on(self, data):
         """The condition of a list by the name of its file; None where no n-grams are of it."""
-        found = {row["data_hash"] for row in self.tables["ngram.csv"] if row["data"] == data}
+        rows = self.tables["ngram.csv"]
+        found = {x["data_hash"] for x in rows if (x["script"], x["data"]) == (LAST, data)}
         return Condition(data_hash=found.pop()) if len(found) == 1 else None
 
     # --- The other tables, as far as they are of the steps as they are now ---
@@ -220,7 +223,9 @@ class Measured:
             if at
         }
         for name, of in ("taken from the end", LAST), ("taken from fast", f"{LAST}@fast"):
-            found[name] = {step: self.taken(idea, of) for step, idea in WITHOUT.values()}
+            # Without what + GELU adds it is + RoPE: at the end, that is what the chain compares.
+            parts = [x for x in WITHOUT.values() if x[0] != of]
+            found[name] = {step: self.taken(idea, of) for step, idea in parts}
         return found
 
     # --- Ideas ---

@@ -33,7 +33,7 @@ from lib.markdown import (
 from lib.measured import ngram_label
 from lib.stats import Interval, interval
 from lib.steps import docstring
-from lib.tables import key_of
+from lib.tables import Condition, key_of
 
 
 # --- Tables with a row per step ---
@@ -295,16 +295,16 @@ def floor(m, folder):
     """How much of what can be learned of the made-up list each step learns."""
     rows = []
     for made_up in m.tables["floor.csv"]:
-        at, floor = m.on(made_up["data"]), made_up["test"]
-        found = {step.label: m.mean(step.key, condition=at) for step in m.chain} if at else {}
+        at, floor = Condition(data_hash=made_up["data_hash"]), made_up["test"]
+        found = {step.label: m.mean(step.key, condition=at) for step in m.chain}
         found |= {ngram_label(row): interval(row["test"]) for row in m.ngrams(at).values()}
         found["blind guess"] = interval(BLIND)
         for label, column in ("the distribution itself", "test"), ("its entropy", "entropy"):
             found[label] = Interval(made_up[column], made_up[f"{column}_error"], 1)
-        found = {label: at for label, at in found.items() if at}
-        for label, at in sorted(found.items(), key=lambda item: -item[1].mean):
-            fraction = f"{(BLIND - at.mean) / (BLIND - floor):.1%}"
-            rows.append([label, plus_minus(at, number), signed(at.mean - floor, 3), fraction])
+        found = {label: loss for label, loss in found.items() if loss}
+        for label, loss in sorted(found.items(), key=lambda item: -item[1].mean):
+            fraction = f"{(BLIND - loss.mean) / (BLIND - floor):.1%}"
+            rows.append([label, plus_minus(loss, number), signed(loss.mean - floor, 3), fraction])
     return table("model,test,above the floor,fraction learned".split(","), rows)
 
 
@@ -421,8 +421,7 @@ def holding(m, step):
 def learned(m, step):
     """How far a step gets on the made-up list, from a blind guess to the lowest possible loss."""
     for made_up in m.tables["floor.csv"]:
-        at = m.on(made_up["data"])
-        loss = m.mean(step, condition=at) if at else None
+        loss = m.mean(step, condition=Condition(data_hash=made_up["data_hash"]))
         return loss and (BLIND - loss.mean) / (BLIND - made_up["test"])
 
 
