@@ -9,30 +9,16 @@ It needs the checkpoints that reproduce.py leaves in results/checkpoints, and wr
 """
 
 import torch
-from lib.checkpoints import read_checkpoint, restore
-from lib.command import ROOT, Failure, Parser, count, run
+from lib.checkpoints import trained
+from lib.command import ROOT, Parser, count, run
 from lib.known import LAST
 from lib.measured import Measured
 from lib.stats import error_over_names
-from lib.steps import fingerprint, load_names, named
+from lib.steps import load_names, named
 from lib.tables import TABLES, write_table
 
 BY_POSITION = "train-2-2head-4layer-mlp-ln", "train-2-2head-4layer-mlp-ln-rope", "train-2@final"
 GENERATED, NUM = ("train-2", "train-2@final", "train-2@best"), 1000
-
-
-def trained(step, seed, results):
-    """The model of a canonical run, which must be of the step as it is now."""
-    path = results / "checkpoints" / f"{step.run_name(seed)}.pt"
-    again = f"run python {' '.join(step.words)} --seed {seed}"
-    if not path.exists():
-        raise Failure(f"there is no checkpoint {path}: {again}")
-    state = read_checkpoint(path)
-    made_by = state["run"]
-    now = fingerprint(made_by["source"], made_by["settings"]) == step.fingerprint
-    if not now or state["step"] < step.config.steps:
-        raise Failure(f"{path} is of an earlier state, or unfinished: {again}")
-    return restore(step.module, state)
 
 
 def by_position(losses, real):

@@ -17,13 +17,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from lib.checkpoints import read_checkpoint, restore
-from lib.command import ROOT, Failure, Parser, count, run
+from lib.checkpoints import trained
+from lib.command import ROOT, Parser, count, run
 from lib.stats import error_over_names
 from lib.steps import find_steps, load_names, named
 from lib.tables import CANONICAL, Condition, read_table, write_table
 from ngram import CONTEXTS, DISCOUNTS, KneserNey, choose, losses
-from reproduce import Run
 
 BOTH = Condition("--validate"), CANONICAL
 WEIGHTS = np.arange(11) / 20  # of Kneser-Ney in a mixture
@@ -61,15 +60,6 @@ class HeldOut:
         }
 
 
-def trained(step, seed, condition, results):
-    """The model of a finished run under a condition."""
-    made = Run(step, seed, condition)
-    path = results / "checkpoints" / f"{made.name}.pt"
-    if not made.can_go_on(results) or read_checkpoint(path)["step"] < step.config.steps:
-        raise Failure(f"{path} is not there, unfinished, or of an earlier state: see --help")
-    return restore(step.module, read_checkpoint(path))
-
-
 def timed(function, *arguments):
     start = time.perf_counter()
     return function(*arguments), time.perf_counter() - start
@@ -89,16 +79,15 @@ def of_ngram(ngram, data):
 def held_out(step, seeds, condition, kneser_ney, root):
     """What the seeds of a step under a condition say of the names that they were not trained on."""
     module = step.module
-    config = module.Config(**Run(step, 0, condition).settings)
+    config = module.Config(**condition.parse(step)[0])
     data = module.load_data(root / "data" / "names.txt", config, "cpu")
-    models = [trained(step, seed, condition, root / "results") for seed in range(seeds)]
+    models = [trained(step, seed, root / "results", condition) for seed in range(seeds)]
     ngram = KneserNey(data.train_items, data.chars, *kneser_ney)
     params = sum(p.numel() for p in models[0].parameters())
-    counts = sum(len(found) for found in ngram.counts.values())
     probabilities, time_of_all = timed(of_models, models, data, module)
     counted, time_of_ngram = timed(of_ngram, ngram, data)
     seconds = time_of_all / len(models), time_of_ngram
-    return HeldOut(data, probabilities, counted, params, counts, seconds)
+    return HeldOut(data, probabilities, counted, params, ngram.size(), seconds)
 
 
 def rows_of(step, seeds, kneser_ney, root):
@@ -130,7 +119,7 @@ def main(argv=None, root=ROOT):
     steps = find_steps(root)
     step = named(steps, options.step)
     for condition, seed in itertools.product(BOTH, range(options.seeds)):
-        trained(step, seed, condition, root / "results")  # what is lacking shows now
+        trained(step, seed, root / "results", condition)  # what is lacking shows now
     load_names(named(steps, "train-2").module)
     grid = [(context, discount) for context in CONTEXTS for discount in DISCOUNTS]
     kneser_ney = choose(step.module, root / "data" / "names.txt", grid)

@@ -14,21 +14,20 @@ import math
 import types
 
 import torch
-from lib.checkpoints import read_checkpoint, restore
-from lib.command import ROOT, Failure, Parser, run, write_whole
+from lib.checkpoints import trained
+from lib.command import ROOT, Parser, run, write_whole
 from lib.stats import error_over_names
-from lib.steps import load, load_names
+from lib.steps import find_steps, load_names, named
 from lib.tables import write_table
 
-RUN = "train-2@best-seed0"
-SEED = 0  # of the drawing
+STEP, SEED = "train-2@best", 0  # the seed of the run, and of the drawing
 
 
-def draw(module, model, made_by, num, generator):
+def draw(module, model, real, num, generator):
     """That many names of 1 to max_len - 1 letters, and the fraction of all draws that are such."""
-    longest = made_by["max_len"] - 1
+    longest = real.max_len - 1
     # One position more, so that a name that would go on shows.
-    data = types.SimpleNamespace(chars=made_by["chars"], max_len=made_by["max_len"] + 1)
+    data = types.SimpleNamespace(chars=real.chars, max_len=real.max_len + 1)
     names, draws = [], 0
     while len(names) < num:
         found = module.generate(model, data, 1000, generator)
@@ -55,27 +54,29 @@ def loss(module, model, chars, names, kept):
 def main(argv=None, root=ROOT):
     Parser(__doc__).parse_args(argv)
     torch.set_num_threads(1)  # as in the run, so that the digits are the same
-    module = load(root / "train-2.py")
-    state = read_checkpoint(root / "results" / "checkpoints" / f"{RUN}.pt")
-    model, made_by = restore(module, state), state["run"]
-    unfinished = state["step"] < made_by["settings"]["steps"]
-    if unfinished or made_by["source"] != module.source_hash():
-        raise Failure(f"{RUN} is unfinished, or of an earlier state: see --help")
+    step = named(find_steps(root), STEP)
+    module = step.module
     real = load_names(module)
+    model = trained(step, SEED, root / "results")
     known = {*real.train_items, *real.test_items}
     num = len(real.train_items) + len(real.test_items)
     generator = torch.Generator().manual_seed(SEED)
-    names, kept = draw(module, model, made_by, num, generator)
+    names, kept = draw(module, model, real, num, generator)
     path = root / "data" / "sample-names.txt"
     write_whole(path, "".join(f"{name}\n" for name in names).encode())
 
     data = module.load_data(path, module.Config(), "cpu")
-    further, _ = draw(module, model, made_by, 10 * num, generator)
-    row = {"data": data.name, "data_hash": data.hash, "made_by": RUN, "kept": round(kept, 6)}
+    further, _ = draw(module, model, real, 10 * num, generator)
+    row = {
+        "data": data.name,
+        "data_hash": data.hash,
+        "made_by": step.run_name(SEED),
+        "kept": round(kept, 6),
+    }
     row["known"] = round(sum(name in known for name in names) / len(names), 6)
     figures = {"train": data.train_items, "test": data.test_items, "entropy": further}
     for column, items in figures.items():
-        found, error = loss(module, model, made_by["chars"], items, kept)
+        found, error = loss(module, model, real.chars, items, kept)
         row |= {column: round(found, 6), f"{column}_error": round(error, 6)}
     write_table(root, "floor.csv", [row])
     print("\n".join(f"{column:14} {value}" for column, value in row.items()))

@@ -10,6 +10,7 @@ results/ngram.csv, beside those of other lists. It takes some seconds.
 """
 
 import math
+import time
 from collections import Counter, defaultdict
 
 import numpy as np
@@ -33,12 +34,16 @@ class Bigram:
         self.totals = Counter()
         for (before, _), count in self.counts.items():
             self.totals[before] += count
-        self.size = len(chars) + 1
+        self.chars = len(chars) + 1  # and the end
+
+    def size(self):
+        """How many numbers it holds."""
+        return len(self.counts)
 
     def probability(self, history, char):
         """Of the character after the history, which begins with the start of the name."""
         before = history[-1]
-        return (self.counts[before, char] + 1) / (self.totals[before] + self.size)
+        return (self.counts[before, char] + 1) / (self.totals[before] + self.chars)
 
 
 class KneserNey:
@@ -49,7 +54,7 @@ class KneserNey:
     """
 
     def __init__(self, names, chars, context, discount):
-        self.context, self.discount, self.size = context, discount, len(chars) + 1
+        self.context, self.discount, self.chars = context, discount, len(chars) + 1
         self.counts = defaultdict(Counter)
         for name in names:
             for i, char in enumerate(name + END):
@@ -59,9 +64,13 @@ class KneserNey:
                 self.counts[history[1:]].update(dict.fromkeys(self.counts[history], 1))
         self.totals = {history: found.total() for history, found in self.counts.items()}
 
+    def size(self):
+        """How many numbers it holds."""
+        return sum(len(found) for found in self.counts.values())
+
     def probability(self, history, char):
         """Of the character after the history, which begins with the start of the name."""
-        result = 1 / self.size
+        result = 1 / self.chars
         for length in range(min(self.context, len(history)) + 1):  # from no context to the longest
             known = history[len(history) - length :]
             if known not in self.totals:
@@ -127,13 +136,16 @@ def main(argv=None, root=ROOT):
     context, discount = choose(module, file, [(c, d) for c in CONTEXTS for d in DISCOUNTS])
     names, chars = data.train_items, data.chars
     models = {
-        ("bigram", 1, ""): Bigram(names, chars),
-        ("Kneser-Ney", context, discount): KneserNey(names, chars, context, discount),
+        ("bigram", 1, ""): lambda: Bigram(names, chars),
+        ("Kneser-Ney", context, discount): lambda: KneserNey(names, chars, context, discount),
     }
     of = {"script": step.script, "data": data.name, "data_hash": data.hash}
     rows = [x for x in kept if not of.items() <= x.items()]
-    for (name, length, share), model in models.items():
-        figures = evaluate(model, data)
+    for (name, length, share), count in models.items():
+        start = time.perf_counter()
+        model = count()
+        cost = {"counts": model.size(), "seconds": round(time.perf_counter() - start, 3)}
+        figures = cost | evaluate(model, data)
         rows.append(of | {"model": name, "context": length, "discount": share} | figures)
         print(name, *(f"{figure} {loss}" for figure, loss in figures.items()))
     write_table(root, "ngram.csv", rows)

@@ -3,6 +3,7 @@
 import itertools
 import math
 import sys
+import types
 
 import pytest
 import torch
@@ -134,8 +135,8 @@ def model():
 
 
 def test_empty_names_and_those_that_would_go_on_are_drawn_again(model):
-    made_by = {"chars": CHARS, "max_len": 4}
-    names, kept = invent.draw(*model, made_by, 500, torch.Generator().manual_seed(0))
+    real = types.SimpleNamespace(chars=CHARS, max_len=4)
+    names, kept = invent.draw(*model, real, 500, torch.Generator().manual_seed(0))
     assert len(names) == 500
     assert {len(name) for name in names} == {1, 2, 3}
     assert 0 < kept < 1
@@ -150,8 +151,8 @@ def test_the_floor_is_the_loss_of_the_distribution_of_the_kept_names(model):
         loss, _ = invent.loss(module, net, CHARS, [name] * 2, kept)
         return math.exp(-loss * (len(name) + 1))
 
-    made_by = {"chars": CHARS, "max_len": 4}
-    drawn, kept = invent.draw(module, net, made_by, 5_000, torch.Generator().manual_seed(0))
+    real = types.SimpleNamespace(chars=CHARS, max_len=4)
+    drawn, kept = invent.draw(module, net, real, 5_000, torch.Generator().manual_seed(0))
     assert sum(share(name, kept) for name in names) == pytest.approx(1, abs=0.02)
     for name in names:
         must = share(name, kept)

@@ -69,5 +69,5 @@ def test_the_weight_is_the_best_on_the_validation_set(mixed):
 
 
 def test_a_run_that_is_lacking_is_named(mixed):
-    with pytest.raises(Failure, match=f"{LAST}-validate=True-seed2.pt is not there"):
+    with pytest.raises(Failure, match=f"{LAST}-validate=True-seed2.pt"):
         ensemble.main([LAST, "--seeds", str(SEEDS + 1)], mixed.root)

@@ -11,8 +11,9 @@ import reproduce
 from common import ROOT, assert_only_differs, bare, load, sections, tree
 from lib.command import Failure
 from lib.measured import Measured
+from lib.stats import changes
 from lib.steps import applied, head_of, patches
-from lib.tables import RESULTS, read_csv
+from lib.tables import RESULTS, Condition, read_csv
 from tools import BASE, CHAIN, LAST, add_idea, edit, miniature
 
 IDEAS = patches(ROOT)
@@ -39,7 +40,7 @@ def label_of(path):
 # --- Every patch ---
 @pytest.mark.parametrize("name", IDEAS)
 def test_an_idea_keeps_the_rules(name, folder):
-    """It differs from its base in Data, Model or Training, in under 30 lines of code.
+    """It differs from its base in Data, Model or Training, in under 50 lines of code.
 
     The patch begins with its label; another paragraph says what to expect.
     """
@@ -49,7 +50,7 @@ def test_an_idea_keeps_the_rules(name, folder):
     assert_only_differs(path, base, ("top", "Configuration", "Data", "Model", "Training"))
     changed = [x for x in mine if mine[x] != its[x] and x not in ("top", "Configuration")]
     lines = difflib.ndiff(bare(base, *changed), bare(path, *changed))
-    assert sum(line.startswith("+ ") for line in lines) < 30
+    assert sum(line.startswith("+ ") for line in lines) < 50
     assert max(map(len, path.read_text("utf-8").splitlines())) <= 100
     head = head_of(IDEAS[name])
     assert head.startswith(f"{label_of(path)}: ")
@@ -72,14 +73,16 @@ def test_labels_are_unique(folder):
     assert len(labels) == len(set(labels))
 
 
-def test_a_learning_rate_of_its_own_is_the_best_of_its_grid():
-    """The default of an idea is the best of the rates that were tried with --validate."""
+def test_the_settings_of_an_idea_are_the_best_that_were_tried():
+    """On the validation set, over the seeds that were tried with both."""
     m = Measured(ROOT)
-    for step in m.steps.values():
-        tried = m.at_rates(step)
-        if step.patch and len(tried) > 1:
-            losses = {rate: m.mean(step.key, condition=x).mean for rate, x in tried.items()}
-            assert step.config.learning_rate == min(losses, key=losses.get), step.key
+    tried = {key: m.candidates(step) for key, step in m.steps.items() if step.patch}
+    assert any(len(candidates) > 1 for candidates in tried.values())
+    for key, candidates in tried.items():
+        chosen = m.values(key, condition=Condition("--validate"))
+        for changed, condition in candidates.items():
+            worse = changes(m.values(key, condition=condition), chosen)
+            assert sum(worse.values()) >= 0, (key, changed)
 
 
 # --- How the tools take them ---

@@ -3,6 +3,8 @@
 import torch
 
 from lib.command import Failure
+from lib.steps import fingerprint
+from lib.tables import CANONICAL
 
 RUN = {"script", "source", "settings", "data_hash", "chars", "max_len"}
 
@@ -34,3 +36,15 @@ def restore(module, state):
         message = f"{run['script']} has changed since its checkpoint was saved: train it again"
         raise Failure(message) from error
     return model.eval()
+
+
+def trained(step, seed, results, condition=CANONICAL):
+    """The model of a finished run, which must be of the step as it is now."""
+    settings, overrides = condition.parse(step, seed)
+    path = results / "checkpoints" / f"{step.run_name(seed, overrides)}.pt"
+    state = read_checkpoint(path)
+    made_by = fingerprint(state["run"]["source"], state["run"]["settings"])
+    if made_by != fingerprint(step.source, settings) or state["step"] < settings["steps"]:
+        again = f"run python {' '.join(step.words)} --seed {seed} {' '.join(condition.rest)}"
+        raise Failure(f"{path} is of an earlier state, or unfinished: {again.strip()}")
+    return restore(step.module, state)

@@ -13,6 +13,7 @@ import numpy as np
 
 from lib.known import LAST
 from lib.measured import ngram_label
+from lib.stats import edge
 from lib.tables import key_of
 
 # Okabe and Ito's color-blind-safe palette, with gray for its yellow, too pale for a line on white.
@@ -117,6 +118,11 @@ def robust_of(m):
         if step.builds_on
     }
     return rows if any(any(found.values()) for found in rows.values()) else {}
+
+
+def frontier_of(m):
+    """[label, kind, numbers that it holds, minutes of training, test loss] of every model."""
+    return [[x.label, x.kind, x.numbers, x.seconds / 60, x.test] for x in m.frontier]
 
 
 def positions_of(m):
@@ -309,6 +315,32 @@ def by_position(figure, data):
     below.xaxis.set_major_locator(matplotlib.ticker.MultipleLocator(1))
 
 
+def frontier(figure, data):
+    figure.set_size_inches(11, 6.5)
+    panels = figure.subplots(1, 2, sharey=True)
+    kinds = {"n-gram": ("s", GREY), "step": ("o", BLUE), "preset": ("o", COLOURS[2])}
+    kinds |= {"idea": ("D", ORANGE), "average": ("^", COLOURS[3]), "mixture": ("v", PURPLE)}
+    names = {kind: f"{kind}s" for kind in kinds}
+    for axes, cost in zip(panels, (2, 3), strict=True):
+        best = edge((point[cost], point[4]) for point in data)
+        axes.step(*zip(*best, strict=True), where="post", color="black", linewidth=1, zorder=1)
+        for point in data:
+            marker, colour = kinds[point[1]]
+            axes.plot(point[cost], point[4], marker, color=colour, label=names.pop(point[1], None))
+            if (point[cost], point[4]) in best and point[1] not in ("average", "mixture"):
+                at = {"xytext": (7, 3), "textcoords": "offset points", "fontsize": 9}
+                axes.annotate(point[0], (point[cost], point[4]), **at).set_in_layout(False)
+        axes.set_xscale("log")
+        axes.plot([best[-1][0], axes.get_xlim()[1]], [best[-1][1]] * 2, "k-", lw=1, zorder=1)
+        axes.margins(x=0)
+    panels[0].set_ylim(None, np.quantile([point[4] for point in data], 0.9))  # a few are far above
+    panels[0].set(ylabel=LOSS, xlabel="numbers that the model holds (logarithmic)")
+    panels[1].set(xlabel="training time (minutes, logarithmic)")
+    title = "Test loss against size and training time: no model is below the line"
+    figure.suptitle(title, x=0.02, ha="left", fontsize=12)
+    legend_below(figure, panels[0], 6)
+
+
 FIGURES = {
     "staircase.png": (seeds_of, staircase),
     "published.png": (published_of, published),
@@ -318,6 +350,7 @@ FIGURES = {
     "transfer.png": (transfer_of, transfer),
     "robust.png": (robust_of, robust),
     "by-position.png": (positions_of, by_position),
+    "frontier.png": (frontier_of, frontier),
 }
 
 

@@ -28,6 +28,8 @@ PARTS = {  # what is made of several ideas
     ],
     "train-2@best": [f"train-2-final-{x}" for x in ("rate", "to-zero", "dropout", "decay")],
 }
+MODERN, DISTILLED = "train-2-modern", "train-2-distilled"
+LOWEST = [MODERN, DISTILLED, f"{DISTILLED}-drawn", f"{DISTILLED}-ngram"]  # the lowest losses
 # Controls isolate a cause, replications repeat what was published: they are no ideas, and no part
 # of the family of tests that Holm's correction is made for.
 CONTROLS, REPLICATIONS = "controls", "as published"

@@ -4,11 +4,13 @@ A *name* is that of a step, or of an n-gram model: `bigram` or `kneser-ney`.
 """
 
 import math
-from dataclasses import replace
+import re
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from statistics import median
 
 from lib.command import ROOT, Failure
-from lib.known import CONTROLS, LAST, PARTS, REPLICATIONS, WITHOUT
+from lib.known import CONTROLS, LAST, LOWEST, PARTS, REPLICATIONS, WITHOUT
 from lib.stats import changes, combine, holm, interval
 from lib.steps import find_steps, fingerprint
 from lib.tables import (
@@ -37,6 +39,17 @@ def figure(row, loss):
     return row[loss]
 
 
+@dataclass
+class Model:
+    """A point of the frontier: what it costs to hold and to train, and its test loss."""
+
+    label: str
+    kind: str
+    numbers: int  # parameters and counts
+    seconds: float
+    test: float
+
+
 class Measured:
     """The steps of a folder with what is recorded and published of them."""
 
@@ -50,7 +63,10 @@ class Measured:
         for key, step in self.steps.items():
             if step.script not in self.copies:
                 if step.label in labels:  # a copied script may have kept its label
-                    self.steps[key] = replace(step, label=f"{step.label} ({step.script})")
+                    label = f"{step.label} ({step.script})"
+                    if step.preset:  # which a copy has as well
+                        label = f"{self.steps[step.script].label}, {step.label}"
+                    self.steps[key] = replace(step, label=label)
                 labels.add(self.steps[key].label)
 
     # --- Steps ---
@@ -190,13 +206,31 @@ class Measured:
                 groups.setdefault(key, {})[row["seed"]] = row
         return groups
 
-    # --- Other learning rates ---
+    # --- What was tried on the validation set ---
+    def candidates(self, step):
+        """{what differs from the step's own settings, "" for those: the condition}."""
+        found, own = {}, asdict(step.config) | {"validate": True}
+        for row in self.rows:
+            if key_of(row) == step.key and row["settings"].get("validate"):
+                changed = {
+                    name: value
+                    for name, value in sorted(row["settings"].items())
+                    if value != own.get(name) and name not in ("seed", "threads")
+                }
+                flags = [x for name in changed for x in (f"--{name}", str(changed[name]))]
+                condition = Condition("--validate", *(x.replace("_", "-") for x in flags))
+                if changed.keys() <= own.keys() and self.runs(step, condition):
+                    text = " ".join(f"{name}={value}" for name, value in changed.items())
+                    found.setdefault(text, condition)
+        return dict(sorted(found.items()))
+
     def at_rates(self, step):
-        """{rate: the condition}: those at which the step was evaluated on the validation set."""
-        settings = [row["settings"] for row in self.rows if key_of(row) == step.key]
-        rates = sorted({x.get("learning_rate", 0) for x in settings if x.get("validate")})
-        found = {x: Condition("--validate", "--learning-rate", str(x)) for x in rates}
-        return {rate: at for rate, at in found.items() if self.runs(step, at)}
+        """{rate: the condition} of those candidates that differ in the learning rate alone."""
+        found = {}
+        for changed, condition in self.candidates(step).items():
+            if re.fullmatch(r"(learning_rate=\S+)?", changed):
+                found[condition.parse(step)[0]["learning_rate"]] = condition
+        return dict(sorted(found.items()))
 
     # --- Elsewhere ---
     def taken(self, idea, of=LAST):
@@ -227,6 +261,37 @@ class Measured:
             parts = [x for x in WITHOUT.values() if x[0] != of]
             found[name] = {step: self.taken(idea, of) for step, idea in parts}
         return found
+
+    # --- What a model costs ---
+    def seconds(self, step):
+        """The training time, the median over the seeds; None without runs."""
+        rows = self.runs(step).values()
+        return median(row["seconds"] for row in rows) if rows else None
+
+    @cached_property
+    def frontier(self):
+        """Every model, the lowest loss first: steps, presets, n-grams, averages, mixtures."""
+        ngrams, found = self.ngrams(), []
+        for row in ngrams.values():
+            cost = row["counts"], row["seconds"]
+            found.append(Model(ngram_label(row), "n-gram", *cost, row["test"]))
+        ideas = [step for step in self.steps.values() if step.script in LOWEST]
+        for step in filter(self.runs, [*self.compared, *ideas]):
+            kind = "idea" if step.patch else "preset" if step.preset else "step"
+            params = max(row["params"] for row in self.runs(step).values())
+            loss = self.mean(step.key).mean
+            found.append(Model(step.label, kind, params, self.seconds(step), loss))
+        for row in self.of_now("ensemble.csv"):
+            step, several, kind = self.steps[key_of(row)], row["models"] > 1, "average"
+            label = step.label + (f", average of {row['models']}" if several else "")
+            seconds = row["models"] * self.seconds(step)
+            if row["weight"]:
+                label, kind = f"{label}, with Kneser-Ney", "mixture"
+                seconds += ngrams["kneser-ney"]["seconds"]
+            if several or row["weight"]:
+                numbers = row["params"] + row["counts"]
+                found.append(Model(label, kind, numbers, seconds, row["test"]))
+        return sorted(found, key=lambda model: model.test)
 
     # --- Ideas ---
     @cached_property

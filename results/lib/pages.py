@@ -16,7 +16,17 @@ import re
 from itertools import pairwise
 
 from lib.command import Failure
-from lib.known import CONTROLS, LAST, PARTS, QUESTIONS, REPLICATIONS, WITHOUT
+from lib.known import (
+    CONTROLS,
+    DISTILLED,
+    LAST,
+    LOWEST,
+    MODERN,
+    PARTS,
+    QUESTIONS,
+    REPLICATIONS,
+    WITHOUT,
+)
 from lib.markdown import (
     NONE,
     NOT_RECORDED,
@@ -31,7 +41,7 @@ from lib.markdown import (
     table,
 )
 from lib.measured import ngram_label
-from lib.stats import Interval, interval
+from lib.stats import Interval, edge, interval
 from lib.steps import docstring
 from lib.tables import Condition, key_of
 
@@ -170,14 +180,13 @@ def rates(m, folder):
 
 
 def tried(m, folder):
-    """The ideas that were evaluated on the validation set, one line per learning rate."""
+    """The ideas that were evaluated on the validation set, one line per candidate."""
     rows = []
     for step in [step for step in m.steps.values() if step.patch]:
-        for rate, at in m.at_rates(step).items():
-            values = m.values(step.key, condition=at)
-            against = change(m.effect(step.key, condition=at))
-            rows.append([link(step, folder), f"{rate:g}", len(values), mean(values), against])
-    return table("idea,learning rate,seeds,validation,change at the same rate".split(","), rows)
+        for changed, condition in m.candidates(step).items():
+            values = m.values(step.key, condition=condition)
+            rows.append([link(step, folder), changed or "chosen", len(values), mean(values)])
+    return table("idea,candidate,seeds,validation".split(","), rows)
 
 
 def recipes(m, folder):
@@ -291,6 +300,39 @@ def ensemble(m, folder):
     return table([*header.split(","), "change from one model"], rows)
 
 
+def on_modern(m, folder):
+    """What ideas change in the modern model, at its defaults and with its presets."""
+    ideas = [x for x in m.steps.values() if x.builds_on == MODERN and x.script not in LOWEST]
+    own = {
+        name: lambda m, step, preset=preset: change(m.effect(step.key + preset))
+        for name, preset in (("change", ""), ("with `fast`", "@fast"), ("with `best`", "@best"))
+    }
+    return of_steps(m, folder, ideas, own | columns("relative step time"), first="idea")
+
+
+def distilled(m, folder):
+    """The modern model with the preset best, and students of the same size."""
+    steps = [m.steps[f"{script}@best"] for script in LOWEST if f"{script}@best" in m.steps]
+    own = columns("parameters,seeds,train,test,unseen") | {
+        "training minutes": lambda m, step: number(m.seconds(step) and m.seconds(step) / 60, 1),
+        "change from modern": lambda m, step: change(m.effect(step.key, f"{MODERN}@best")),
+        "change from distilled": lambda m, step: change(m.effect(step.key, f"{DISTILLED}@best")),
+    }
+    return of_steps(m, folder, steps, own, first="model")
+
+
+def frontier(m, folder):
+    """What every model costs to hold and to train, and for what cost its loss is the lowest."""
+    costs, rows = {"numbers": "size", "seconds": "time"}, []
+    edges = {x: edge((getattr(model, x), model.test) for model in m.frontier) for x in costs}
+    for model in m.frontier:
+        lowest = [costs[x] for x in costs if (getattr(model, x), model.test) in edges[x]]
+        sizes = f"{model.numbers:,}", number(model.seconds / 60, 2), number(model.test)
+        rows.append([model.label, *sizes, " and ".join(lowest) or NONE])
+    header = "model,numbers that it holds,training minutes,test,lowest for its"
+    return table(header.split(","), rows)
+
+
 def floor(m, folder):
     """How much of what can be learned of the made-up list each step learns."""
     rows = []
@@ -396,7 +438,8 @@ def runs(m, folder):
 
 
 BLOCKS = [samples, comparison, chain, losses, published, group, rates, recipes, unseen, transfer]
-BLOCKS += [tried, parts, robust, taken, lists, amounts, makemore, floor, ensemble, texts, runs]
+BLOCKS += [tried, parts, robust, taken, lists, amounts, makemore, floor, ensemble]
+BLOCKS += [on_modern, distilled, frontier, texts, runs]
 BLOCKS = {function.__name__: function for function in BLOCKS}
 
 

@@ -31,6 +31,15 @@ def p_value(t, df):
     return float(1 - np.interp(math.atan(abs(t) / math.sqrt(df)), angle, share))
 
 
+def edge(points):
+    """The (cost, loss) pairs that no other is better than, at a lower cost or the same."""
+    found = []
+    for cost, loss in sorted(points):
+        if not found or loss < found[-1][1]:
+            found.append((cost, loss))
+    return found
+
+
 @dataclass
 class Interval:
     """A mean and half its 95% interval: nan for one value, 0 for a number without any spread."""

@@ -65,8 +65,8 @@ RESULTS = """script preset overrides seed params train test test_from_2nd test_u
 torch data data_hash source finished settings samples curve""".split()
 TABLES = {  # besides results.csv
     "speed.csv": "script preset fingerprint ms_per_step ratio threads device torch",
-    "ngram.csv": "script data data_hash model context discount train test test_from_2nd "
-    "test_unseen test_error",
+    "ngram.csv": "script data data_hash model context discount counts seconds train test "
+    "test_from_2nd test_unseen test_error",
     "texts.csv": "script text text_hash block_size seed params characters loss random_windows "
     "seconds device torch source finished settings",
     "published/chain.csv": "script preset train test exact rebuilt",  # rebuilt: by that idea
