@@ -13,8 +13,10 @@ from tools import BASE, WIDE, Project
 sys.path.insert(0, str(ROOT / "results"))
 
 import invent
+from lib import tables
+from lib.stats import edge
 from lib.steps import applied, load
-from lib.tables import CANONICAL, Condition
+from lib.tables import CANONICAL, TABLES, Condition
 
 
 @pytest.fixture
@@ -23,12 +25,10 @@ def project(tmp_path):
 
 
 def add_ngrams(project, data, digest):
-    lines = ["script,data,data_hash,model,context,discount,train,test,test_from_2nd,test_unseen,"]
-    lines[0] += "test_error"
-    lines += [
-        f"train-2,{data},{digest},{model},5,0.8,1,2,3,4,0.01" for model in ("bigram", "Kneser-Ney")
-    ]
-    (project.results / "ngram.csv").write_text("\n".join(lines) + "\n", "utf-8")
+    row = dict.fromkeys(TABLES["ngram.csv"], 1)
+    row |= {"script": "train-2", "data": data, "data_hash": digest, "test": 2, "seconds": 6}
+    rows = [row | {"model": model, "counts": 5_000} for model in ("bigram", "Kneser-Ney")]
+    tables.write_table(project.root, "ngram.csv", rows)
 
 
 def test_a_list_counts_by_its_hash_although_it_is_not_at_hand(project):
@@ -118,6 +118,39 @@ def test_makemores_transformer_has_as_many_parameters_and_never_predicts_padding
     logits = model(torch.tensor([[1, 5, 6, 1, 0]]))
     assert logits.shape == (1, 5, 28)
     assert (logits[..., module.PAD] == -math.inf).all() and logits[..., 1:].isfinite().all()
+
+
+# --- Loss against costs ---
+def test_nothing_is_below_the_edge():
+    points = [(3, 1.0), (1, 2.0), (2, 2.0), (3, 0.9), (4, 0.9), (5, 0.5)]
+    assert edge(points) == [(1, 2.0), (3, 0.9), (5, 0.5)]
+    assert edge([]) == []
+
+
+def test_the_frontier_has_what_was_timed_and_what_averages_cost(project):
+    """An average of two models costs both; what is not timed is not there."""
+    add_ngrams(project, "names.txt", project.steps[BASE].module.NAMES_SHA256[:12])
+    project.add_rows(BASE, [2.5, 2.7])
+    project.add_rows(WIDE, [1.0])
+    base = project.steps[BASE]
+    own = {"script": BASE, "preset": "", "fingerprint": base.fingerprint}
+    speed = dict.fromkeys(TABLES["speed.csv"], 1) | own | {"ms_per_step": 12}
+    tables.write_table(project.root, "speed.csv", [speed])
+    of = dict.fromkeys(TABLES["ensemble.csv"], 1) | own | {"params": 200, "counts": 30, "test": 1.5}
+    several = [of | {"models": 2, "weight": 0.5}, of | {"models": 1, "weight": 0, "counts": 0}]
+    tables.write_table(project.root, "ensemble.csv", several)
+    found = [(x.label, x.numbers, x.seconds, x.test) for x in project.measured().frontier]
+    average, (bigram, _), step = found[0], found[1:3], found[3]
+    assert average == ("baseline, average of 2, with Kneser-Ney", 230, 2 * 60 + 6, 1.5)
+    assert bigram[1:] == (5_000, 6, 2)
+    assert step == ("baseline", 12345, 60, pytest.approx(2.6))
+    text = project.block("frontier")
+    assert [line.split(" | ")[-1] for line in text.splitlines()[2:]] == [
+        "size and time |",
+        "time |",
+        "time |",
+        "– |",
+    ]
 
 
 # --- The made-up list ---

@@ -42,9 +42,14 @@ def trained(step, seed, results, condition=CANONICAL):
     """The model of a finished run, which must be of the step as it is now."""
     settings, overrides = condition.parse(step, seed)
     path = results / "checkpoints" / f"{step.run_name(seed, overrides)}.pt"
+    words = *step.words, "--seed", str(seed), *condition.rest, "--device cpu"
+    again = f"run python {' '.join(words)}{' after git apply' if step.patch else ''}"
+    if not path.exists():
+        raise Failure(f"there is no checkpoint {path}: {again}")
     state = read_checkpoint(path)
     made_by = fingerprint(state["run"]["source"], state["run"]["settings"])
-    if made_by != fingerprint(step.source, settings) or state["step"] < settings["steps"]:
-        again = f"run python {' '.join(step.words)} --seed {seed} {' '.join(condition.rest)}"
-        raise Failure(f"{path} is of an earlier state, or unfinished: {again.strip()}")
+    unfinished = state["step"] < settings["steps"]
+    unfinished |= len(state.get("teachers", [])) < settings.get("teachers", 0)  # of a student
+    if made_by != fingerprint(step.source, settings) or unfinished:
+        raise Failure(f"{path} is of an earlier state, or unfinished: {again}")
     return restore(step.module, state)

@@ -336,7 +336,7 @@ def frontier(figure, data):
     panels[0].set_ylim(None, np.quantile([point[4] for point in data], 0.9))  # a few are far above
     panels[0].set(ylabel=LOSS, xlabel="numbers that the model holds (logarithmic)")
     panels[1].set(xlabel="training time (minutes, logarithmic)")
-    title = "Test loss against size and training time: no model is below the line"
+    title = "Test loss against size and training time: no model shown is below the line"
     figure.suptitle(title, x=0.02, ha="left", fontsize=12)
     legend_below(figure, panels[0], 6)
 

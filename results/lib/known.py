@@ -30,6 +30,9 @@ PARTS = {  # what is made of several ideas
 }
 MODERN, DISTILLED = "train-2-modern", "train-2-distilled"
 LOWEST = [MODERN, DISTILLED, f"{DISTILLED}-drawn", f"{DISTILLED}-ngram"]  # the lowest losses
+NO_CANDIDATES = set(  # settings that make another task, and are not chosen on the validation set
+    "n_embd n_head n_layer steps batch_size eval_interval seed split_seed threads validate".split()
+)
 # Controls isolate a cause, replications repeat what was published: they are no ideas, and no part
 # of the family of tests that Holm's correction is made for.
 CONTROLS, REPLICATIONS = "controls", "as published"

@@ -4,13 +4,11 @@ A *name* is that of a step, or of an n-gram model: `bigram` or `kneser-ney`.
 """
 
 import math
-import re
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from statistics import median
 
 from lib.command import ROOT, Failure
-from lib.known import CONTROLS, LAST, LOWEST, PARTS, REPLICATIONS, WITHOUT
+from lib.known import CONTROLS, LAST, LOWEST, NO_CANDIDATES, PARTS, REPLICATIONS, WITHOUT
 from lib.stats import changes, combine, holm, interval
 from lib.steps import find_steps, fingerprint
 from lib.tables import (
@@ -46,7 +44,7 @@ class Model:
     label: str
     kind: str
     numbers: int  # parameters and counts
-    seconds: float
+    seconds: float  # of training
     test: float
 
 
@@ -208,28 +206,31 @@ class Measured:
 
     # --- What was tried on the validation set ---
     def candidates(self, step):
-        """{what differs from the step's own settings, "" for those: the condition}."""
-        found, own = {}, asdict(step.config) | {"validate": True}
+        """What was tried of a step: [(its settings that differ from the step's, the condition)]."""
+        own, found = asdict(step.config), {}
+        names = sorted(own.keys() - NO_CANDIDATES)
         for row in self.rows:
-            if key_of(row) == step.key and row["settings"].get("validate"):
-                changed = {
-                    name: value
-                    for name, value in sorted(row["settings"].items())
-                    if value != own.get(name) and name not in ("seed", "threads")
-                }
-                flags = [x for name in changed for x in (f"--{name}", str(changed[name]))]
-                condition = Condition("--validate", *(x.replace("_", "-") for x in flags))
-                if changed.keys() <= own.keys() and self.runs(step, condition):
-                    text = " ".join(f"{name}={value}" for name, value in changed.items())
-                    found.setdefault(text, condition)
-        return dict(sorted(found.items()))
+            settings = row["settings"]
+            if (
+                key_of(row) == step.key
+                and settings.get("validate")
+                and own.keys() <= settings.keys()
+            ):
+                changed = {x: settings[x] for x in names if settings[x] != own[x]}
+                flags = [f"--{x.replace('_', '-')}={value}" for x, value in changed.items()]
+                condition = Condition("--validate", *flags)
+                if self.runs(step, condition):
+                    found[tuple(changed.items())] = changed, condition
+        return [found[key] for key in sorted(found)]
 
     def at_rates(self, step):
         """{rate: the condition} of those candidates that differ in the learning rate alone."""
-        found = {}
-        for changed, condition in self.candidates(step).items():
-            if re.fullmatch(r"(learning_rate=\S+)?", changed):
-                found[condition.parse(step)[0]["learning_rate"]] = condition
+        own = step.config.learning_rate
+        found = {
+            changed.get("learning_rate", own): condition
+            for changed, condition in self.candidates(step)
+            if changed.keys() <= {"learning_rate"}
+        }
         return dict(sorted(found.items()))
 
     # --- Elsewhere ---
@@ -264,34 +265,37 @@ class Measured:
 
     # --- What a model costs ---
     def seconds(self, step):
-        """The training time, the median over the seeds; None without runs."""
-        rows = self.runs(step).values()
-        return median(row["seconds"] for row in rows) if rows else None
+        """The time of all training steps, those of its teachers included; 0 if it was not timed."""
+        models = 1 + getattr(step.config, "teachers", 0)
+        ms = self.speeds.get(step.key, {}).get("ms_per_step", 0)
+        return models * step.config.steps * ms / 1000
 
     @cached_property
     def frontier(self):
-        """Every model, the lowest loss first: steps, presets, n-grams, averages, mixtures."""
-        ngrams, found = self.ngrams(), []
+        """The n-grams, the chain, the presets, LOWEST, averages and mixtures, if timed, by loss."""
+        found, ngrams = [], self.ngrams()
         for row in ngrams.values():
             cost = row["counts"], row["seconds"]
             found.append(Model(ngram_label(row), "n-gram", *cost, row["test"]))
         ideas = [step for step in self.steps.values() if step.script in LOWEST]
         for step in filter(self.runs, [*self.compared, *ideas]):
             kind = "idea" if step.patch else "preset" if step.preset else "step"
-            params = max(row["params"] for row in self.runs(step).values())
-            loss = self.mean(step.key).mean
-            found.append(Model(step.label, kind, params, self.seconds(step), loss))
+            (params,) = {row["params"] for row in self.runs(step).values()}
+            test = self.mean(step.key).mean
+            found.append(Model(step.label, kind, params, self.seconds(step), test))
         for row in self.of_now("ensemble.csv"):
-            step, several, kind = self.steps[key_of(row)], row["models"] > 1, "average"
+            if not self.seconds(self.steps[key_of(row)]):
+                continue
+            step, several, mixed = self.steps[key_of(row)], row["models"] > 1, row["weight"] > 0
             label = step.label + (f", average of {row['models']}" if several else "")
-            seconds = row["models"] * self.seconds(step)
-            if row["weight"]:
-                label, kind = f"{label}, with Kneser-Ney", "mixture"
+            numbers, seconds = row["params"] + row["counts"], row["models"] * self.seconds(step)
+            if mixed and ngrams:
                 seconds += ngrams["kneser-ney"]["seconds"]
-            if several or row["weight"]:
-                numbers = row["params"] + row["counts"]
+                label, kind = f"{label}, with Kneser-Ney", "mixture"
                 found.append(Model(label, kind, numbers, seconds, row["test"]))
-        return sorted(found, key=lambda model: model.test)
+            elif several and not mixed:
+                found.append(Model(label, "average", numbers, seconds, row["test"]))
+        return sorted((x for x in found if x.seconds), key=lambda model: model.test)
 
     # --- Ideas ---
     @cached_property

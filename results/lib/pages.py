@@ -183,9 +183,13 @@ def tried(m, folder):
     """The ideas that were evaluated on the validation set, one line per candidate."""
     rows = []
     for step in [step for step in m.steps.values() if step.patch]:
-        for changed, condition in m.candidates(step).items():
+        found = m.candidates(step)
+        tuned = {name: getattr(step.config, name) for changed, _ in found for name in changed}
+        for changed, condition in found:
+            what = " ".join(f"{name}={value:g}" for name, value in (tuned | changed).items())
+            what += "" if changed or not tuned else " (chosen)"
             values = m.values(step.key, condition=condition)
-            rows.append([link(step, folder), changed or "chosen", len(values), mean(values)])
+            rows.append([link(step, folder), what or "as it is", len(values), mean(values)])
     return table("idea,candidate,seeds,validation".split(","), rows)
 
 
@@ -313,22 +317,28 @@ def on_modern(m, folder):
 def distilled(m, folder):
     """The modern model with the preset best, and students of the same size."""
     steps = [m.steps[f"{script}@best"] for script in LOWEST if f"{script}@best" in m.steps]
+
+    def against(base):
+        return lambda m, step: change(m.effect(step.key, base)) if step.key != base else NONE
+
     own = columns("parameters,seeds,train,test,unseen") | {
-        "training minutes": lambda m, step: number(m.seconds(step) and m.seconds(step) / 60, 1),
-        "change from modern": lambda m, step: change(m.effect(step.key, f"{MODERN}@best")),
-        "change from distilled": lambda m, step: change(m.effect(step.key, f"{DISTILLED}@best")),
+        "training minutes": lambda m, step: number(m.seconds(step) / 60 or None, 1),
+        "change from modern": against(f"{MODERN}@best"),
+        "change from distilled": against(f"{DISTILLED}@best"),
     }
     return of_steps(m, folder, steps, own, first="model")
 
 
 def frontier(m, folder):
-    """What every model costs to hold and to train, and for what cost its loss is the lowest."""
-    costs, rows = {"numbers": "size", "seconds": "time"}, []
-    edges = {x: edge((getattr(model, x), model.test) for model in m.frontier) for x in costs}
+    """What models cost to hold and to train, and for what cost none of them has a lower loss."""
+    sizes = edge((model.numbers, model.test) for model in m.frontier)
+    times = edge((model.seconds, model.test) for model in m.frontier)
+    rows = []
     for model in m.frontier:
-        lowest = [costs[x] for x in costs if (getattr(model, x), model.test) in edges[x]]
-        sizes = f"{model.numbers:,}", number(model.seconds / 60, 2), number(model.test)
-        rows.append([model.label, *sizes, " and ".join(lowest) or NONE])
+        lowest = ["size"] if (model.numbers, model.test) in sizes else []
+        lowest += ["time"] if (model.seconds, model.test) in times else []
+        cost = f"{model.numbers:,}", number(model.seconds / 60, 2), number(model.test)
+        rows.append([model.label, *cost, " and ".join(lowest) or NONE])
     header = "model,numbers that it holds,training minutes,test,lowest for its"
     return table(header.split(","), rows)
 
