@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 
 from lib.command import ROOT, Failure
-from lib.known import CONTROLS, LAST, LOWEST, NO_CANDIDATES, PARTS, REPLICATIONS, WITHOUT
+from lib.known import CONTROLS, LAST, LOWEST, MODERN, NO_CANDIDATES, PARTS, REPLICATIONS, WITHOUT
 from lib.stats import changes, combine, holm, interval
 from lib.steps import find_steps, fingerprint
 from lib.tables import (
@@ -266,9 +266,9 @@ class Measured:
     # --- What a model costs ---
     def seconds(self, step):
         """The time of all training steps, those of its teachers included; 0 if it was not timed."""
-        models = 1 + getattr(step.config, "teachers", 0)
-        ms = self.speeds.get(step.key, {}).get("ms_per_step", 0)
-        return models * step.config.steps * ms / 1000
+        teachers = [step.key.replace(step.script, MODERN)] * getattr(step.config, "teachers", 0)
+        ms = [self.speeds.get(key, {}).get("ms_per_step", 0) for key in (step.key, *teachers)]
+        return step.config.steps * sum(ms) / 1000 if all(ms) else 0
 
     @cached_property
     def frontier(self):

@@ -124,7 +124,7 @@ def losses(m, folder):
 
     own = columns("seeds") | {header: loss(name) for header, name in names.items()}
     own["change in test"] = change_from_above(m.compared)
-    own["test-sampling error"] = lambda m, step: errors.get(step.key, NONE)
+    own["test-sampling error of the change"] = lambda m, step: errors.get(step.key, NONE)
     own |= columns("relative step time")
     return of_steps(m, folder, m.compared, own, more=ngram_rows(m, names))
 
@@ -155,9 +155,9 @@ def published(m, folder):
 def group(m, folder, *words):
     """The ideas of a group, the largest fall of the test loss first."""
     name = " ".join(words)
-    steps = m.group(name)
-    if not steps:
+    if not m.group(name):
         raise Failure(f"there is no group of ideas {name!r}")
+    steps = [step for step in m.group(name) if m.runs(step)]  # some are run with presets alone
     own = columns("builds on,parameters,seeds,test,change in test,Holm,relative step time")
     if name not in m.groups:  # controls and replications
         del own["Holm"]
