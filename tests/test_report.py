@@ -274,15 +274,15 @@ def test_check_finds_figures_that_are_stale_or_missing(tmp_path, monkeypatch):
     write_table(project.results / "speed.csv", speeds)
     report.main([], project.root)
     drawn = sorted((project.results / "plots").glob("*.png"))
-    expected = "frontier ideas loss-curves published robust scaling staircase transfer"
+    expected = "frontier ideas loss-curves published robust staircase transfer"
     assert [path.stem for path in drawn] == expected.split()
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in drawn)
     monkeypatch.setitem(sys.modules, "matplotlib", None)  # not there
     report.main(["--check"], project.root)
-    staircase, scaling = (project.results / "plots" / f"{x}.png" for x in ("staircase", "scaling"))
-    scaling.unlink()
+    staircase, robust = (project.results / "plots" / f"{x}.png" for x in ("staircase", "robust"))
+    robust.unlink()
     edit(project.path(WIDE), "optimizer.step()", "optimizer.step()\n        pass")  # no row counts
     found = figures.stale(project.measured())
-    assert {f"{staircase} is stale", f"{scaling} is missing"} <= {*found}
+    assert {f"{staircase} is stale", f"{robust} is missing"} <= {*found}
     with pytest.raises(Failure, match="run python results/report.py"):
         report.main(["--check"], project.root)

@@ -80,17 +80,6 @@ def curves_of_chain(m):
     return lines and {"lines": lines, "references": references(m)}
 
 
-def scaling_of(m):
-    """Minutes of training, and the mean test loss there."""
-    lines = {}
-    for step in [*m.chain[-1:], *m.presets]:
-        found = curves_of(m, step)
-        if found and step.key in m.speeds:
-            minutes = m.speeds[step.key]["ms_per_step"] / 60_000
-            lines[step.label] = [[x * minutes for x in found[0]], [*np.mean(found[1], axis=0)]]
-    return lines
-
-
 def ideas_of(m):
     """{group: {idea: [change, half its interval, whether significant, and after Holm]}}."""
 
@@ -201,22 +190,6 @@ def loss_curves(figure, data):
     axes.set(title="Test loss during training: mean and range over the seeds")
     axes.set(xlabel="training step", ylabel=LOSS)
     legend_below(figure, axes, 4)
-
-
-def scaling(figure, data):
-    import matplotlib.ticker
-
-    axes = figure.subplots()
-    for i, (label, (minutes, losses)) in enumerate(data.items()):
-        axes.plot(minutes, losses, color=COLOURS[i % 8], label=label)
-        axes.plot(minutes[-1], losses[-1], "o", color=COLOURS[i % 8])
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.set(title="Test loss against training time, mean over the seeds", ylabel=LOSS)
-    axes.set(xlabel="training time without evaluations (minutes, logarithmic)")
-    axes.legend()
 
 
 def dot(axes, y, found, colour, full):
@@ -345,7 +318,6 @@ FIGURES = {
     "staircase.png": (seeds_of, staircase),
     "published.png": (published_of, published),
     "loss-curves.png": (curves_of_chain, loss_curves),
-    "scaling.png": (scaling_of, scaling),
     "ideas.png": (ideas_of, ideas),
     "transfer.png": (transfer_of, transfer),
     "robust.png": (robust_of, robust),
