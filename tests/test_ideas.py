@@ -3,6 +3,7 @@
 import difflib
 import shutil
 import subprocess
+from dataclasses import asdict
 
 import pytest
 import renew
@@ -73,14 +74,16 @@ def test_labels_are_unique(folder):
     assert len(labels) == len(set(labels))
 
 
-def test_the_settings_of_an_idea_are_the_best_that_were_tried():
-    """On the validation set, over the seeds that were tried with both."""
+def test_what_an_idea_sets_is_the_best_that_was_tried():
+    """On the validation set, over the seeds that were tried with both settings."""
     m = Measured(ROOT)
     for step in [step for step in m.steps.values() if step.patch]:
+        own, base = asdict(step.config), asdict(m.steps[step.builds_on].config)
         chosen = m.values(step.key, condition=Condition("--validate"))
         for changed, condition in m.candidates(step):
-            worse = changes(m.values(step.key, condition=condition), chosen)
-            assert worse and sum(worse.values()) >= 0, (step.key, changed)
+            if any(own[name] != base.get(name) for name in changed):
+                worse = changes(m.values(step.key, condition=condition), chosen)
+                assert worse and sum(worse.values()) >= 0, (step.key, changed)
 
 
 # --- How the tools take them ---

@@ -187,7 +187,7 @@ def tried(m, folder):
         tuned = {name: getattr(step.config, name) for changed, _ in found for name in changed}
         for changed, condition in found:
             what = " ".join(f"{name}={value:g}" for name, value in (tuned | changed).items())
-            what += "" if changed or not tuned else " (chosen)"
+            what += "" if changed or not tuned else " (its own)"
             values = m.values(step.key, condition=condition)
             rows.append([link(step, folder), what or "as it is", len(values), mean(values)])
     return table("idea,candidate,seeds,validation".split(","), rows)
@@ -305,13 +305,11 @@ def ensemble(m, folder):
 
 
 def on_modern(m, folder):
-    """What ideas change in the modern model, at its defaults and with its presets."""
-    ideas = [x for x in m.steps.values() if x.builds_on == MODERN and x.script not in LOWEST]
-    own = {
-        name: lambda m, step, preset=preset: change(m.effect(step.key + preset))
-        for name, preset in (("change", ""), ("with `fast`", "@fast"), ("with `best`", "@best"))
-    }
-    return of_steps(m, folder, ideas, own | columns("relative step time"), first="idea")
+    """What ideas change in the modern model, with its preset fast."""
+    keys = [x.key for x in m.steps.values() if x.builds_on == MODERN and x.script not in LOWEST]
+    steps = [m.steps[f"{key}@fast"] for key in keys if f"{key}@fast" in m.steps]
+    own = columns("parameters,seeds,train,test,change in test,relative step time")
+    return of_steps(m, folder, steps, own, first="idea")
 
 
 def distilled(m, folder):
