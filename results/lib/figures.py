@@ -301,8 +301,9 @@ def frontier(figure, data):
             marker, colour = kinds[point[1]]
             axes.plot(point[cost], point[4], marker, color=colour, label=names.pop(point[1], None))
             if (point[cost], point[4]) in best and point[1] not in ("average", "mixture"):
-                at = {"xytext": (-6, -3), "textcoords": "offset points", "fontsize": 9}
-                at |= {"ha": "right", "va": "top"}  # below the line there is room
+                at = {"xytext": (-6, -3), "ha": "right", "va": "top"}  # below the line is room
+                at = {"xytext": (7, 3)} if point[1] == "n-gram" else at  # not left of the axis
+                at |= {"textcoords": "offset points", "fontsize": 9}
                 axes.annotate(point[0], (point[cost], point[4]), **at).set_in_layout(False)
         axes.set_xscale("log")
         axes.plot([best[-1][0], axes.get_xlim()[1]], [best[-1][1]] * 2, "k-", lw=1, zorder=1)
