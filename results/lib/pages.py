@@ -316,13 +316,16 @@ def distilled(m, folder):
     """The modern model with the preset best, and students of the same size."""
     steps = [m.steps[f"{script}@best"] for script in LOWEST if f"{script}@best" in m.steps]
 
-    def against(base):
-        return lambda m, step: change(m.effect(step.key, base)) if step.key != base else NONE
+    def against(m, step, base):
+        return NONE if step.key == base else change(m.effect(step.key, base))
+
+    def minutes(m, step):
+        return number(m.seconds(step) / 60 or None, 1)  # none where it was not timed
 
     own = columns("parameters,seeds,train,test,unseen") | {
-        "training minutes": lambda m, step: number(m.seconds(step) / 60 or None, 1),
-        "change from modern": against(f"{MODERN}@best"),
-        "change from distilled": against(f"{DISTILLED}@best"),
+        "training minutes": minutes,
+        "change from modern": lambda m, step: against(m, step, f"{MODERN}@best"),
+        "change from distilled": lambda m, step: against(m, step, f"{DISTILLED}@best"),
     }
     return of_steps(m, folder, steps, own, first="model")
 
