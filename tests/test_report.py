@@ -12,7 +12,7 @@ from lib.command import Failure
 from lib.pages import pages, rebuild
 from lib.steps import find_steps
 from lib.tables import TABLES, Condition, copies
-from tools import BASE, CHAIN, HEADS, WIDE, Project, add_idea, edit, write_table
+from tools import BASE, CHAIN, HEADS, LAST, WIDE, Project, add_idea, edit, write_table
 
 
 @pytest.fixture
@@ -257,6 +257,26 @@ def test_without_runs_the_real_pages_have_dashes_and_words_and_no_wrong_claim(tm
         assert " | – | " in text
         figures_there = re.findall(r"<!-- (?:mean|effect) .*? -->(.*?)<!-- end", text)
         assert {*figures_there} == {"(not recorded)"}
+
+
+def test_candidates_are_listed_whatever_kind_of_setting_they_differ_in(tmp_path):
+    """A number or a text; a flag is no candidate."""
+    project = Project(tmp_path / "project", CHAIN)
+    steps = "    steps: int = option(5000"
+    fields = '    kind: str = option("a", "a kind", low="a", high="z")\n'
+    fields += '    mine: bool = option(False, "a flag", low=0)\n'
+    edit(project.path(LAST), steps, fields + steps)
+    key = add_idea(project, "shallow")
+    project.look_again()
+    for settings in {}, {"kind": "b"}, {"learning_rate": 0.5}, {"mine": True}:
+        words = " ".join(f"{name}={value}" for name, value in settings.items())
+        project.add_row(key, 0, 2.0, settings | {"validate": True}, overrides=words)
+    lines = [line.split(" | ")[1] for line in project.block("tried").splitlines()[2:]]
+    assert lines == [
+        "kind=a learning_rate=0.001 (its own)",
+        "kind=b learning_rate=0.001",
+        "kind=a learning_rate=0.5",
+    ]
 
 
 # --- Figures ---

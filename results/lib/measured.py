@@ -208,7 +208,8 @@ class Measured:
     def candidates(self, step):
         """What was tried of a step: [(its settings that differ from the step's, the condition)]."""
         own, found = asdict(step.config), {}
-        names = sorted(own.keys() - NO_CANDIDATES)
+        # A flag without a value cannot be turned off again on a command line.
+        names = sorted(x for x in own.keys() - NO_CANDIDATES if not isinstance(own[x], bool))
         for row in self.rows:
             settings = row["settings"]
             if (

@@ -186,7 +186,7 @@ def tried(m, folder):
         found = m.candidates(step)
         tuned = {name: getattr(step.config, name) for changed, _ in found for name in changed}
         for changed, condition in found:
-            what = " ".join(f"{name}={value:g}" for name, value in (tuned | changed).items())
+            what = " ".join(f"{name}={value}" for name, value in (tuned | changed).items())
             what += "" if changed or not tuned else " (its own)"
             values = m.values(step.key, condition=condition)
             rows.append([link(step, folder), what or "as it is", len(values), mean(values)])
