@@ -5,13 +5,16 @@ A script, a preset:                python results/reproduce.py train-2 train-2@f
 One idea, or a group of them:      python results/reproduce.py train-2-swiglu positions
 The same with a preset:            python results/reproduce.py positions@64x4
 With flags for the scripts:        python results/reproduce.py train-2 -- --n-layer 2 --validate
+Anew, though the table has them:   python results/reproduce.py --again train-2
 As commands for other machines:    python results/reproduce.py --seeds 5 --list --each-dir
 
 A run is done when the table has its row for the script's present source and settings. One process
 per run, one thread each, on the CPU unless the flags say otherwise. A run that was interrupted goes
 on from its checkpoint; one that fails is reported at the end and stops no other. Presets that ideas
 and your own scripts share with what they build on are only run when they are named. With flags, but
-without names, the scripts are run, without presets and ideas.
+without names, the scripts are run, without presets and ideas. --again makes the trained models that
+a fresh clone lacks, and repeats what is recorded: the row of a repeated run goes to the end of the
+table, and the older one still counts.
 """
 
 import shlex
@@ -137,8 +140,11 @@ def reproduce(options, flags, root, folder):
         raise Failure("--split-seed any is for compare.py: give one split to run")
     steps = find_steps(root, folder)
     rows = read_results(results / "results.csv")
-    todo = lacking(wanted(steps, options.names, flags, rows), options.seeds, condition, rows)
-    if options.dry_run or not (todo or options.list):
+    asked = wanted(steps, options.names, flags, rows)
+    todo = lacking(asked, options.seeds, condition, [] if options.again else rows)
+    if not todo and not options.list:
+        return print("0 runs are lacking; --again repeats those that the table has")
+    if options.dry_run:
         return print("\n".join([f"{len(todo)} runs are lacking", *(each.name for each in todo)]))
     data = condition.data and condition.data.resolve()
     if not data:
@@ -163,6 +169,8 @@ def main(argv=None, root=ROOT):
     parser.add_argument("--seeds", type=count, default=1, metavar="N", help="seeds 0 to N - 1")
     parser.add_argument("--jobs", type=count, default=1, metavar="N", help="runs at a time")
     parser.add_argument("--results-dir", type=Path, default=root / "results", metavar="DIR")
+    text = "also make the runs that the table has, unless their trained models are here"
+    parser.add_argument("--again", action="store_true", help=text)
     parser.add_argument("--dry-run", action="store_true", help="only say what would be run")
     parser.add_argument("--list", action="store_true", help="print a command per run instead")
     text = "each a results folder of its own, in each/ of the other one"

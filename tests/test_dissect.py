@@ -90,5 +90,5 @@ def test_a_checkpoint_of_another_source_or_unfinished_is_refused(trained, tmp_pa
     state = torch.load(trained.results / "checkpoints" / path.name, weights_only=True)
     for change in {"run": state["run"] | {"source": "x"}}, {"step": 3}:
         torch.save(state | change, path)
-        with pytest.raises(Failure, match=f"earlier state, or unfinished.* {LN}.py --seed 0"):
+        with pytest.raises(Failure, match=f"earlier state, or unfinished.*--seeds 1 {LN}$"):
             dissect.trained(trained.steps[LN], 0, tmp_path)

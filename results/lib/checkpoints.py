@@ -42,8 +42,8 @@ def trained(step, seed, results, condition=CANONICAL):
     """The model of a finished run, which must be of the step as it is now."""
     settings, overrides = condition.parse(step, seed)
     path = results / "checkpoints" / f"{step.run_name(seed, overrides)}.pt"
-    words = *step.words, "--seed", str(seed), *condition.rest, "--device cpu"
-    again = f"run python {' '.join(words)}{' after git apply' if step.patch else ''}"
+    flags = " ".join(["", "--", *condition.rest]) if condition.rest else ""
+    again = f"run python results/reproduce.py --again --seeds {seed + 1} {step.key}{flags}"
     if not path.exists():
         raise Failure(f"there is no checkpoint {path}: {again}")
     state = read_checkpoint(path)
