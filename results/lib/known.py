@@ -29,7 +29,8 @@ PARTS = {  # what is made of several ideas
     "train-2@best": [f"train-2-final-{x}" for x in ("rate", "to-zero", "dropout", "decay")],
 }
 MODERN, DISTILLED = "train-2-modern", "train-2-distilled"
-LOWEST = [MODERN, DISTILLED, f"{DISTILLED}-drawn", f"{DISTILLED}-ngram"]  # the lowest losses
+# The models with the lowest losses, and one that is trained alone for as long as a student.
+LOWEST = [MODERN, f"{MODERN}-80k", DISTILLED, f"{DISTILLED}-drawn", f"{DISTILLED}-ngram"]
 NO_CANDIDATES = set(  # settings that make another task, and are not chosen on the validation set
     "n_embd n_head n_layer steps batch_size eval_interval seed split_seed threads validate".split()
 )

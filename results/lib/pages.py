@@ -313,8 +313,8 @@ def on_modern(m, folder):
 
 
 def distilled(m, folder):
-    """The modern model with the preset best, and students of the same size."""
-    steps = [m.steps[f"{script}@best"] for script in LOWEST if f"{script}@best" in m.steps]
+    """The modern model with the preset best, once trained longer, and students of the same size."""
+    steps = [m.steps.get(f"{script}@best") or m.steps.get(script) for script in LOWEST]
 
     def against(m, step, base):
         return NONE if step.key == base else change(m.effect(step.key, base))
@@ -327,7 +327,7 @@ def distilled(m, folder):
         "change from modern": lambda m, step: against(m, step, f"{MODERN}@best"),
         "change from distilled": lambda m, step: against(m, step, f"{DISTILLED}@best"),
     }
-    return of_steps(m, folder, steps, own, first="model")
+    return of_steps(m, folder, [step for step in steps if step], own, first="model")
 
 
 def frontier(m, folder):
