@@ -141,10 +141,10 @@ CHANGES = {  # by the table and the column, or by the column alone
     "robust n_embd 64": lambda key: change(key, "n_embd=64"),
     "robust half the rate": lambda key: change(key, "learning_rate=0.0005 validate=True"),
     "robust 4 times the rate": lambda key: change(key, "learning_rate=0.004 validate=True"),
-    "robust taken from the end": lambda key: (
+    "robust in the last step": lambda key: (
         change("train-2", of=WITHOUT.get(key, "none")) if key != "train-2" else {}
     ),
-    "robust taken from fast": lambda key: change(
+    "robust in fast": lambda key: change(
         "train-2@fast", of=f"{WITHOUT.get(key, 'none')}@fast"
     ),
 }

@@ -10,14 +10,18 @@ QUESTIONS = {  # that the diff of a step answers
     "train-2-2head-4layer-mlp-ln-rope": "Does it help to know how far apart two characters are?",
     "train-2": "Does a smooth activation help?",
 }
-WITHOUT = {  # part: the step that adds it, and the idea that takes it from the last step
-    "heads": ("train-2-2head", "train-2-with-one-head"),
-    "layers 2 to 4": ("train-2-2head-4layer", "train-2-with-one-layer"),
-    "residual connections": ("train-2-residual", "train-2-without-residual"),
-    "MLP": ("train-2-2head-4layer-mlp", "train-2-without-mlp"),
-    "LayerNorm": ("train-2-2head-4layer-mlp-ln", "train-2-no-norm"),
-    "RoPE": ("train-2-2head-4layer-mlp-ln-rope", "train-2-no-positions"),
-    "GELU for ReLU": ("train-2", "train-2-relu"),
+WITHOUT = {  # part: a step with it, the same without it, and the last step without it
+    "heads": ("train-2-2head", "train-2-one-head", "train-2-with-one-head"),
+    "layers 2 to 4": ("train-2-2head-4layer", "train-2-residual", "train-2-with-one-layer"),
+    "residual connections": ("train-2-residual", "train-2-2head", "train-2-without-residual"),
+    "MLP": ("train-2-2head-4layer-mlp", "train-2-2head-4layer", "train-2-without-mlp"),
+    "LayerNorm": ("train-2-2head-4layer-mlp-ln", "train-2-2head-4layer-mlp", "train-2-no-norm"),
+    "RoPE": (
+        "train-2-2head-4layer-mlp-ln-rope",
+        "train-2-2head-4layer-mlp-ln",
+        "train-2-no-positions",
+    ),
+    "GELU for ReLU": ("train-2", "train-2-2head-4layer-mlp-ln-rope", "train-2-relu"),
 }
 PARTS = {  # what is made of several ideas
     "train-2-modern": [

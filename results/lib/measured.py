@@ -236,7 +236,7 @@ class Measured:
 
     # --- Elsewhere ---
     def taken(self, idea, of=LAST):
-        """The change that a part makes: a step against the idea that takes the part from it."""
+        """The change that a part makes: a step against the idea that is that step without it."""
         _, at, preset = of.partition("@")
         return self.effect(of, f"{idea}{at}{preset}")
 
@@ -258,10 +258,10 @@ class Measured:
             for name, at in conditions.items()
             if at
         }
-        for name, of in ("taken from the end", LAST), ("taken from fast", f"{LAST}@fast"):
+        for name, of in ("in the last step", LAST), ("in fast", f"{LAST}@fast"):
             # Without what + GELU adds it is + RoPE: at the end, that is what the chain compares.
             parts = [x for x in WITHOUT.values() if x[0] != of]
-            found[name] = {step: self.taken(idea, of) for step, idea in parts}
+            found[name] = {step: self.taken(idea, of) for step, _, idea in parts}
         return found
 
     # --- What a model costs ---

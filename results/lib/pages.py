@@ -205,10 +205,9 @@ def recipes(m, folder):
 
 def unseen(m, folder):
     """The loss of test names that are not in the training split."""
-    steps = [step for step in m.chain if step.key in ("train-2-baseline", LAST)]
     own = columns("test,unseen")
     own["difference"] = lambda m, step: change(m.mean(step.key, "test_unseen-test"))
-    return of_steps(m, folder, [*steps, *m.presets], own)
+    return of_steps(m, folder, m.compared, own)
 
 
 def transfer(m, folder):
@@ -236,12 +235,12 @@ def robust(m, folder):
 
 
 def taken(m, folder):
-    """What each part is worth, added in the chain and taken from its end."""
+    """What each part is worth where the chain adds it, and in its last step."""
     rows = [
-        [part, *map(change, [m.effect(step), m.taken(idea), m.taken(idea, f"{LAST}@fast")])]
-        for part, (step, idea) in WITHOUT.items()
+        [part, *map(change, [m.effect(step, base), m.taken(idea), m.taken(idea, f"{LAST}@fast")])]
+        for part, (step, base, idea) in WITHOUT.items()
     ]
-    return table(["part", "added in the chain", "taken from the end", "taken from `fast`"], rows)
+    return table(["part", "where it is added", "in the last step", "in `fast`"], rows)
 
 
 def lists(m, folder):
