@@ -2,7 +2,8 @@
 
     python results/dissect.py
 
-It needs the checkpoints that reproduce.py leaves in results/checkpoints, and writes to results/
+It needs the trained models of the chain and of the presets of train-2.py, which reproduce.py makes
+(--again, where the table has their runs). It writes to results/
     by-position.csv  the test loss at every position in the name
     generated.csv    how many of 1,000 generated names are in neither split
     over-names.csv   half the 95% interval of each step's change in test loss, over the test names
@@ -49,7 +50,7 @@ def main(argv=None, root=ROOT):
         module, of = step.module, [step.script, step.preset]
         found = []
         for seed in range(options.seeds):
-            model = trained(step, seed, root / "results")
+            model = trained(step, seed, root / "results", seeds=options.seeds)
             losses = module.token_losses(model, data.test).double()  # (N, T)
             found.append(losses.sum(dim=1))
             made_by = [*of, seed, step.fingerprint]

@@ -1,7 +1,7 @@
 """What the average of several seeds gains, and what the n-gram baseline adds to it.
 
-    python results/reproduce.py --seeds 5 train-2@best
-    python results/reproduce.py --seeds 5 train-2@best -- --validate
+    python results/reproduce.py --again --seeds 5 train-2@best
+    python results/reproduce.py --again --seeds 5 train-2@best -- --validate
     python results/ensemble.py train-2@best
 
 Averages the probabilities that the seeds of a step give to each character, mixes the average with
@@ -119,7 +119,7 @@ def main(argv=None, root=ROOT):
     steps = find_steps(root)
     step = named(steps, options.step)
     for condition, seed in itertools.product(BOTH, range(options.seeds)):
-        trained(step, seed, root / "results", condition)  # what is lacking shows now
+        trained(step, seed, root / "results", condition, options.seeds)  # lacking ones show now
     load_names(named(steps, "train-2").module)
     grid = [(context, discount) for context in CONTEXTS for discount in DISCOUNTS]
     kneser_ney = choose(step.module, root / "data" / "names.txt", grid)

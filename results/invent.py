@@ -1,6 +1,6 @@
 """Make the bundled list of names from a trained model, and find the lowest loss possible on it.
 
-    python results/reproduce.py train-2@best
+    python results/reproduce.py --again train-2@best
     python results/invent.py
 
 Draws as many names as names.txt has from the best preset, seed 0, at temperature 1. Names repeat,

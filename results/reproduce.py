@@ -5,16 +5,16 @@ A script, a preset:                python results/reproduce.py train-2 train-2@f
 One idea, or a group of them:      python results/reproduce.py train-2-swiglu positions
 The same with a preset:            python results/reproduce.py positions@64x4
 With flags for the scripts:        python results/reproduce.py train-2 -- --n-layer 2 --validate
-Anew, though the table has them:   python results/reproduce.py --again train-2
+Though the table has them:         python results/reproduce.py --again train-2
 As commands for other machines:    python results/reproduce.py --seeds 5 --list --each-dir
 
 A run is done when the table has its row for the script's present source and settings. One process
 per run, one thread each, on the CPU unless the flags say otherwise. A run that was interrupted goes
 on from its checkpoint; one that fails is reported at the end and stops no other. Presets that ideas
 and your own scripts share with what they build on are only run when they are named. With flags, but
-without names, the scripts are run, without presets and ideas. --again makes the trained models that
-a fresh clone lacks, and repeats what is recorded: the row of a repeated run goes to the end of the
-table, and the older one still counts.
+without names, the scripts are run, without presets and ideas. --again also makes the runs that the
+table has, but whose trained models are not here, as in a fresh clone: their rows go to the end of
+the table, and the older ones still count.
 """
 
 import shlex
@@ -26,7 +26,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib.checkpoints import read_checkpoint
+from lib.checkpoints import is_finished, read_checkpoint
 from lib.command import ROOT, Failure, Parser, count, run, split_flags
 from lib.steps import Step, applied, chosen, find_steps, fingerprint, load_names
 from lib.tables import Condition, copies, read_results, runs
@@ -48,15 +48,20 @@ class Run:
         sizes = self.settings["n_embd"] * self.settings.get("n_layer", 1)
         self.cost = self.settings["steps"] * sizes
 
-    def can_go_on(self, results):
-        """Whether its checkpoint is there, and of this run."""
+    def checkpoint(self, results):
+        """The state that it has saved, or None: nothing, or a checkpoint of something else."""
         try:
-            made_by = read_checkpoint(results / "checkpoints" / f"{self.name}.pt")["run"]
+            state = read_checkpoint(results / "checkpoints" / f"{self.name}.pt")
         except Failure:
-            return False
-        now = fingerprint(self.step.source, self.settings)
+            return None
+        made_by, now = state["run"], fingerprint(self.step.source, self.settings)
         same_data = made_by["data_hash"] == self.data_hash
-        return same_data and fingerprint(made_by["source"], made_by["settings"]) == now
+        same = same_data and fingerprint(made_by["source"], made_by["settings"]) == now
+        return state if same else None
+
+    def is_trained(self, results):
+        state = self.checkpoint(results)
+        return state is not None and is_finished(state)
 
     def command(self, folder, data, results, each_dir=False):
         """The command that makes the run from the scripts in the folder, as a list of words."""
@@ -64,7 +69,7 @@ class Run:
         results_dir = results / "each" / self.name if each_dir else results
         words += ["--seed", self.seed, *self.condition.rest, "--device", self.condition.device]
         words += ["--data", data, "--results-dir", results_dir]
-        words += ["--resume"] if each_dir or self.can_go_on(results) else []
+        words += ["--resume"] if each_dir or self.checkpoint(results) else []
         return [sys.executable, *map(str, [folder / script, *words])]
 
 
@@ -142,8 +147,11 @@ def reproduce(options, flags, root, folder):
     rows = read_results(results / "results.csv")
     asked = wanted(steps, options.names, flags, rows)
     todo = lacking(asked, options.seeds, condition, [] if options.again else rows)
-    if not todo and not options.list:
-        return print("0 runs are lacking; --again repeats those that the table has")
+    if options.again:
+        todo = [each for each in todo if not each.is_trained(results)]
+    if not todo:
+        text = "0 runs are lacking; --again makes those whose trained models are not here"
+        return print(text, file=sys.stderr if options.list else sys.stdout)
     if options.dry_run:
         return print("\n".join([f"{len(todo)} runs are lacking", *(each.name for each in todo)]))
     data = condition.data and condition.data.resolve()
@@ -169,7 +177,7 @@ def main(argv=None, root=ROOT):
     parser.add_argument("--seeds", type=count, default=1, metavar="N", help="seeds 0 to N - 1")
     parser.add_argument("--jobs", type=count, default=1, metavar="N", help="runs at a time")
     parser.add_argument("--results-dir", type=Path, default=root / "results", metavar="DIR")
-    text = "also make the runs that the table has, unless their trained models are here"
+    text = "also make the runs that the table has, but whose trained models are not here"
     parser.add_argument("--again", action="store_true", help=text)
     parser.add_argument("--dry-run", action="store_true", help="only say what would be run")
     parser.add_argument("--list", action="store_true", help="print a command per run instead")

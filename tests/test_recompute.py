@@ -121,7 +121,7 @@ SENTENCES = {
     "effect": lambda a, b, loss="test": minus(values(a, loss), values(b, loss)),
     "mean": lambda name, loss="test": values(name, loss),
 }
-WITHOUT = {  # the idea that takes from the end what a step adds
+WITHOUT = {  # the last step without what a step adds
     "train-2-2head": "train-2-with-one-head",
     "train-2-2head-4layer": "train-2-with-one-layer",
     "train-2-2head-4layer-mlp": "train-2-without-mlp",
@@ -144,9 +144,7 @@ CHANGES = {  # by the table and the column, or by the column alone
     "robust in the last step": lambda key: (
         change("train-2", of=WITHOUT.get(key, "none")) if key != "train-2" else {}
     ),
-    "robust in fast": lambda key: change(
-        "train-2@fast", of=f"{WITHOUT.get(key, 'none')}@fast"
-    ),
+    "robust in fast": lambda key: change("train-2@fast", of=f"{WITHOUT.get(key, 'none')}@fast"),
 }
 LOSSES = {"train": "train", "test": "test", "from 2nd": "test_from_2nd", "unseen": "test_unseen"}
 

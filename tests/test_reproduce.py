@@ -11,6 +11,7 @@ import pytest
 import reproduce
 import torch
 from common import ROOT, tree
+from lib.checkpoints import trained
 from lib.command import Failure
 from lib.steps import find_steps
 from lib.tables import Condition
@@ -100,8 +101,19 @@ def test_the_canonical_runs_are_made_once_until_their_step_changes(root, call, p
     assert plan() == [BIG, PLAIN]
 
 
-def test_again_repeats_what_the_table_has(root, call, plan):
-    """The row that is there stays and still counts."""
+def save(results, run, **changes):
+    """A checkpoint of a run; with changes, of something else."""
+    made_by = {"script": "train-2", "source": "the source", "settings": run.settings}
+    made_by |= {"data_hash": "ab" * 6, "chars": [], "max_len": 1}
+    step = changes.pop("step", 2)
+    path = results / "checkpoints" / f"{run.name}.pt"
+    path.parent.mkdir(exist_ok=True)
+    torch.save({"run": made_by | changes, "model": {}, "step": step}, path)
+    return path
+
+
+def test_again_makes_what_the_table_has_where_no_trained_model_is(root, call, plan):
+    """The row that is there stays. What `trained` says of a lacking model is such a command."""
     call("train-2")
     table = root / "results" / "results.csv"
     before = table.read_text()
@@ -109,6 +121,15 @@ def test_again_repeats_what_the_table_has(root, call, plan):
     call("--again", "train-2")
     assert len(calls(root)) == 2
     assert table.read_text().startswith(before) and table.read_text() != before
+    step = find_steps(root)["train-2"]
+    save(root / "results", reproduce.Run(step, 0, Condition()))
+    assert plan("--again", "train-2") == [PLAIN], "it is unfinished"
+    save(root / "results", reproduce.Run(step, 0, Condition()), step=10)
+    assert plan("--again", "train-2") == []
+    with pytest.raises(Failure) as failure:
+        trained(step, 1, root / "results", Condition("--steps", "7"), seeds=3)
+    words = str(failure.value).partition("reproduce.py ")[2].split()
+    assert plan(*words) == [f"train-2-steps=7-seed{seed}" for seed in range(3)]
 
 
 def test_what_follows_two_dashes_goes_to_the_scripts(root, call, plan, tmp_path):
@@ -132,13 +153,9 @@ def test_only_a_checkpoint_of_the_run_is_gone_on_from(root, tmp_path):
     """With one of another source, other settings or other data the run starts anew."""
     step = find_steps(root)["train-2@big"]
     run = reproduce.Run(step, 3, Condition("--steps", "7"))
-    path = tmp_path / "checkpoints" / "train-2@big-steps=7-seed3.pt"
-    path.parent.mkdir()
 
     def goes_on(**changes):
-        made_by = {"script": "train-2", "source": "the source", "settings": run.settings}
-        made_by |= {"data_hash": "ab" * 6, "chars": [], "max_len": 1} | changes
-        torch.save({"run": made_by, "model": {}, "step": 2}, path)
+        save(tmp_path, run, **changes)
         return "--resume" in run.command(root, "names.txt", tmp_path)
 
     assert goes_on()
@@ -146,7 +163,7 @@ def test_only_a_checkpoint_of_the_run_is_gone_on_from(root, tmp_path):
     assert not goes_on(settings=run.settings | {"n_embd": 32})
     assert not goes_on(source="another source")
     assert not goes_on(data_hash="cd" * 6)
-    path.write_bytes(b"half a checkpoint")
+    save(tmp_path, run).write_bytes(b"half a checkpoint")
     assert "--resume" not in run.command(root, "names.txt", tmp_path)
 
 

@@ -38,18 +38,27 @@ def restore(module, state):
     return model.eval()
 
 
-def trained(step, seed, results, condition=CANONICAL):
-    """The model of a finished run, which must be of the step as it is now."""
+def is_finished(state):
+    """Whether its run has made all of its steps, those of its teachers included."""
+    settings = state["run"]["settings"]
+    teachers = len(state.get("teachers", [])) >= settings.get("teachers", 0)
+    return teachers and state["step"] >= settings["steps"]
+
+
+def trained(step, seed, results, condition=CANONICAL, seeds=1):
+    """The model of a finished run, which must be of the step as it is now.
+
+    `seeds` is how many the caller needs: what it says of a model that is lacking makes all of them.
+    """
     settings, overrides = condition.parse(step, seed)
     path = results / "checkpoints" / f"{step.run_name(seed, overrides)}.pt"
-    flags = " ".join(["", "--", *condition.rest]) if condition.rest else ""
-    again = f"run python results/reproduce.py --again --seeds {seed + 1} {step.key}{flags}"
+    words = [f"--seeds {max(seeds, seed + 1)}", step.key]
+    words += ["--", *condition.rest] if condition.rest else []
+    again = f"run python results/reproduce.py --again {' '.join(words)}"
     if not path.exists():
         raise Failure(f"there is no checkpoint {path}: {again}")
     state = read_checkpoint(path)
     made_by = fingerprint(state["run"]["source"], state["run"]["settings"])
-    unfinished = state["step"] < settings["steps"]
-    unfinished |= len(state.get("teachers", [])) < settings.get("teachers", 0)  # of a student
-    if made_by != fingerprint(step.source, settings) or unfinished:
+    if made_by != fingerprint(step.source, settings) or not is_finished(state):
         raise Failure(f"{path} is of an earlier state, or unfinished: {again}")
     return restore(step.module, state)

@@ -259,7 +259,7 @@ class Measured:
             if at
         }
         for name, of in ("in the last step", LAST), ("in fast", f"{LAST}@fast"):
-            # Without what + GELU adds it is + RoPE: at the end, that is what the chain compares.
+            # Without what + GELU adds it is + RoPE: the chain compares that in the last step.
             parts = [x for x in WITHOUT.values() if x[0] != of]
             found[name] = {step: self.taken(idea, of) for step, _, idea in parts}
         return found

@@ -235,7 +235,7 @@ def robust(m, folder):
 
 
 def taken(m, folder):
-    """What each part is worth where the chain adds it, and in its last step."""
+    """What each part changes: where it is added, in the last step, in `fast`."""
     rows = [
         [part, *map(change, [m.effect(step, base), m.taken(idea), m.taken(idea, f"{LAST}@fast")])]
         for part, (step, base, idea) in WITHOUT.items()
@@ -312,7 +312,7 @@ def on_modern(m, folder):
 
 
 def distilled(m, folder):
-    """The modern model with the preset best, once trained longer, and students of the same size."""
+    """The modern model with the preset best, the same trained longer, and students of its size."""
     steps = [m.steps.get(f"{script}@best") or m.steps.get(script) for script in LOWEST]
 
     def against(m, step, base):

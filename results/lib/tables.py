@@ -211,7 +211,7 @@ def runs(rows, step, condition=CANONICAL):
 
 
 def left_out(rows, steps):
-    """The rows that count under no condition, with `why`."""
+    """The rows that do not count under the overrides that they were recorded with, and `why`."""
     seen, others = set(), []
     for row in rows:
         step = steps.get(key_of(row))
