@@ -1,7 +1,7 @@
 """The time of a training step, and that relative to the step it builds on.
 
 All scripts, presets, ideas:  python results/bench.py
-Some:                         python results/bench.py train-2-2head train-2@64x4
+Some:                         python results/bench.py train-2-2head train-2@64x4,n_layer=2
 An idea, a group of ideas:    python results/bench.py train-2-swiglu positions
 
 Every step takes turns with what it builds on, so that a busy machine slows both alike; the figures
@@ -10,13 +10,20 @@ run beside it.
 """
 
 import statistics
+import time
 from dataclasses import replace
 from unittest.mock import patch
 
 import torch
 from lib.command import ROOT, Parser, count, run
-from lib.steps import chosen, find_steps, load_names
-from lib.tables import key_of, read_table, write_table
+from lib.steps import chosen, find_steps, load_names, named
+from lib.tables import read_table, write_table
+
+
+def stop_the_clock(model, optimizer, data, config, state, checkpoint, start):
+    """What is left of a script's evaluate() where steps alone are timed."""
+    state["seconds"] += time.perf_counter() - start
+    return time.perf_counter()
 
 
 class Subject:
@@ -25,8 +32,7 @@ class Subject:
     def __init__(self, step, names, length):
         self.module, self.config, self.length = step.module, step.config, length
         self.data = data = step.module.load_data(names, step.module.Config(), "cpu")
-        torch.manual_seed(0)
-        self.model = self.module.Transformer(self.config, len(data.chars) + 2, data.max_len)
+        self.model = self.module.make_model(self.config, data, "cpu")
         self.optimizer = self.module.make_optimizer(self.model, self.config)
         self.state = {"step": 0, "seconds": 0.0, "curve": []}
 
@@ -34,7 +40,7 @@ class Subject:
         """The seconds that a step took, over some steps of the script's own training."""
         config = replace(self.config, steps=self.state["step"] + self.length)
         before = self.state["seconds"]
-        with patch.object(self.module, "evaluate", lambda *parts: None):  # steps alone are timed
+        with patch.object(self.module, "evaluate", stop_the_clock):
             self.module.train(self.model, self.optimizer, self.data, config, self.state, None)
         return (self.state["seconds"] - before) / self.length
 
@@ -59,18 +65,17 @@ def main(argv=None, root=ROOT):
     torch.set_num_threads(1)
     steps = find_steps(root)
     wanted = chosen(steps, options.names)
-    load_names(next(step.module for step in steps.values() if not step.patch))
+    load_names(next(step.module for step in steps.values() if not step.is_idea))
     names = root / "data" / "names.txt"
     print(f"{'step':45} ms/step  against what it builds on")
     for step in wanted:
-        base = steps.get(step.builds_on)
+        base = step.builds_on and named(steps, step.builds_on)
         milliseconds, ratio = compare(step, base, names, options.turns, options.steps)
         against = f"{ratio:.2f} times {base.key}" if base else "–"
         print(f"{step.key:45} {milliseconds:7.2f}  {against}", flush=True)
-        rows = {key_of(row): row for row in read_table(root, "speed.csv")}
+        rows = {row["step"]: row for row in read_table(root, "speed.csv")}
         rows[step.key] = {
-            "script": step.script,
-            "preset": step.preset,
+            "step": step.key,
             "fingerprint": step.fingerprint,
             "ms_per_step": round(milliseconds, 3),
             "ratio": round(ratio, 3) if base else "",

@@ -3,18 +3,18 @@
 Two scripts, yours included:   python results/compare.py train-2-swiglu train-2
 Presets, or an n-gram model:   python results/compare.py train-2@best kneser-ney
 Under a condition, as flags:   python results/compare.py train-2-muon train-2 -- --validate
+Other settings, by name:       python results/compare.py train-2,learning_rate=2e-3 train-2
 Over splits in place of seeds: python results/compare.py train-2@64x4 train-2 -- --split-seed any
 
 Each must have been run, by itself or by reproduce.py with the same flags. Runs count where the
-script's Data, Model, Training and settings are what they are today.
+script's code and settings are what they are today.
 """
 
 from lib.command import ROOT, Failure, Parser, run, split_flags
 from lib.markdown import plus_minus, signed
 from lib.measured import NGRAMS, Measured
 from lib.stats import changes, interval, pairs_needed
-from lib.steps import plain
-from lib.tables import Condition, key_of
+from lib.tables import Condition, is_of
 
 SHOWN = 0.005  # nats per character, about what small ideas change
 
@@ -22,7 +22,9 @@ SHOWN = 0.005  # nats per character, about what small ideas change
 def no_pairs(m, names, flags, condition):
     """What to do where no seed has both."""
     empty = [name for name in names if not m.values(name, "test", condition)]
-    old = {x: [row["why"] for row in m.others() if key_of(row) == x] for x in empty}
+    old = {}
+    for step in filter(None, map(m.step, empty)):
+        old[step.key] = [row["why"] for row in m.others() if is_of(row, step)]
     notes = [f"{len(why)} rows of {x} do not count ({why[-1]})" for x, why in old.items() if why]
     if set(empty) & m.ngrams(condition).keys():
         return "n-gram models are recorded for the test set of the default split alone"
@@ -42,9 +44,7 @@ def main(argv=None, root=ROOT):
     parser.add_argument("base", metavar="B", help="what A is compared with")
     options = parser.parse_args(argv)
     condition, m = Condition(*flags), Measured(root)
-    a, b = names = plain(options.step), plain(options.base)
-    for name in names:
-        m.check(name)
+    a, b = names = m.key(options.step), m.key(options.base)
     if a == b:
         raise Failure("A and B are the same")
     both = {loss: [m.values(name, loss, condition) for name in names] for loss in ("test", "train")}

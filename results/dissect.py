@@ -47,13 +47,13 @@ def main(argv=None, root=ROOT):
     sums = {}  # {step: the loss of every test name, (N,), the mean over the seeds}
     tables = {"by-position.csv": [], "generated.csv": [], "over-names.csv": []}
     for step in m.compared:
-        module, of = step.module, [step.script, step.preset]
+        module = step.module
         found = []
         for seed in range(options.seeds):
             model = trained(step, seed, root / "results", seeds=options.seeds)
             losses = module.token_losses(model, data.test).double()  # (N, T)
             found.append(losses.sum(dim=1))
-            made_by = [*of, seed, step.fingerprint]
+            made_by = [step.key, seed, step.fingerprint]
             if step.key in BY_POSITION:
                 rows = by_position(losses, data.test[:, 1:] != module.PAD)
                 tables["by-position.csv"] += [[*made_by, *row] for row in rows]
@@ -64,7 +64,7 @@ def main(argv=None, root=ROOT):
         if step.builds_on:
             targets = (data.test[:, 1:] != module.PAD).sum(dim=1)
             error = error_over_names(sums[step.key] - sums[step.builds_on], targets)
-            tables["over-names.csv"].append([*of, step.fingerprint, f"{error:.6f}"])
+            tables["over-names.csv"].append([step.key, step.fingerprint, f"{error:.6f}"])
         print(step.key, flush=True)
     for file, rows in tables.items():
         write_table(root, file, [dict(zip(TABLES[file], row, strict=True)) for row in rows])

@@ -97,7 +97,7 @@ def rows_of(step, seeds, kneser_ney, root):
     for size in range(1, seeds + 1):
         tried = {x: validation.losses(validation.nats(size, x))["test"] for x in WEIGHTS.tolist()}
         for weight in sorted({0.0, min(tried, key=tried.get)}):
-            row = {"script": step.script, "preset": step.preset, "fingerprint": step.fingerprint}
+            row = {"step": step.key, "fingerprint": step.fingerprint}
             row |= {"models": size, "weight": weight, "params": size * test.params}
             row["counts"] = test.counts if weight else 0
             seconds = size * test.seconds[0] + (test.seconds[1] if weight else 0)
@@ -124,8 +124,7 @@ def main(argv=None, root=ROOT):
     grid = [(context, discount) for context in CONTEXTS for discount in DISCOUNTS]
     kneser_ney = choose(step.module, root / "data" / "names.txt", grid)
     rows = list(rows_of(step, options.seeds, kneser_ney, root))
-    of = {"script": step.script, "preset": step.preset}
-    write_table(root, "ensemble.csv", [x for x in kept if not of.items() <= x.items()] + rows)
+    write_table(root, "ensemble.csv", [x for x in kept if x["step"] != step.key] + rows)
     for row in rows:
         print(*(f"{column} {row[column]}" for column in ("models", "weight", "validation", "test")))
 

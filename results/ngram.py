@@ -14,7 +14,7 @@ import time
 from collections import Counter, defaultdict
 
 import numpy as np
-from lib.command import ROOT, Parser, run
+from lib.command import ROOT, Failure, Parser, file_path, run
 from lib.stats import error_over_names
 from lib.steps import find_steps, load_names, named
 from lib.tables import read_table, write_table
@@ -123,11 +123,15 @@ def main(argv=None, root=ROOT):
     parser = Parser(__doc__)
     text = "whose names are counted (default: train-2)"
     parser.add_argument("step", nargs="?", default="train-2", metavar="STEP", help=text)
-    parser.add_argument("--data", metavar="FILE", help="one name per line (default: names.txt)")
+    parser.add_argument(
+        "--data", type=file_path, metavar="FILE", help="one name per line (default: names.txt)"
+    )
     options = parser.parse_args(argv)
     kept = read_table(root, "ngram.csv")  # what is wrong with it shows now
     steps = find_steps(root)
     step, file = named(steps, options.step), options.data
+    if step.settings:
+        raise Failure(f"n-grams are counted for a script: {step.script}, not {step.key}")
     if not file:
         load_names(named(steps, "train-2").module)  # an idea's own folder has no names
         file = root / "data" / "names.txt"

@@ -3,53 +3,93 @@
 All patches, as far as they merge:  python results/renew.py
 The patch of a script in the root:  python results/renew.py train-2-mine
 
-Without names every patch in results/ideas is applied to the scripts as they now are, merging where
-it has to (git apply --3way), and made again from the result; those that do not merge are listed,
-and stay as they are, like those whose script lies in the root. With a name, ideas/mine.patch is
-written from train-2-mine.py and the script that it builds on. Its text is that of the patch that it
-replaces, or the script's docstring: say in it which group the idea is of and what to expect. Your
-git settings have no part in it.
+Without names every patch in results/ideas is applied to the scripts as they now are and made again
+from the result. One that does not apply is merged: it is applied to the scripts of an earlier
+commit, and what has changed since goes into the result. Those that conflict are listed, and stay as
+they are, like those whose script lies in the root. With a name, ideas/mine.patch is written from
+train-2-mine.py and the script that it builds on. Its text is that of the patch that it replaces, or
+the script's docstring: say in it which group the idea is of and what to expect. Your git settings
+have no part in it.
 """
 
+import re
 import shutil
 import tempfile
+from functools import cached_property
 from pathlib import Path
 
 from lib.command import ROOT, Failure, Parser, run, write_whole
-from lib.steps import apply_in_order, copied_by, docstring, git, head_of, load, scripts
+from lib.names import script_of
+from lib.patches import OWN_STEPS, apply_in_order, copied_by, git, head_of, scripts
+from lib.steps import docstring, load
 
-WHO = "-c", "user.name=renew", "-c", "user.email=renew@localhost"
-
-
-def must(done):
-    """The output of a git command, which has to succeed."""
-    if done.returncode:
-        raise Failure(f"git: {done.stderr or done.stdout}", 1)
-    return done.stdout
-
-
-def commit(folder):
-    must(git(folder, "add", "--all"))
-    must(git(folder, *WHO, "commit", "--quiet", "--allow-empty", "-m", "now"))
+COMMITS, SCRIPTS = 20, "train-2*.py"  # how many that changed a script are looked at
 
 
 def patch_of(folder, base, script, head):
-    """The patch that makes a script of its base, which is committed in the folder."""
-    must(git(folder, "add", script))
-    words = "diff", "--cached", "-C1%", "--find-copies-harder", "--full-index", "HEAD", "--"
-    return f"{head.rstrip()}\n\n{must(git(folder, *words, base, script))}".lstrip()
+    """The patch that makes a script of its base, both in the folder."""
+    done = git(folder, "diff", "--no-index", "--", base, script)
+    if done.returncode != 1:  # 1: they differ
+        raise Failure(f"{script} is the same as {base}; git: {done.stderr}", 1)
+    copy = f"copy from {base}\ncopy to {script}\n"
+    diff = re.sub(r"^index .*\n", copy, done.stdout, count=1, flags=re.M)
+    return f"{head.rstrip()}\n\n{diff}".lstrip()
 
 
-def renew_all(root, folder):
-    """{patch: its text} of those that merge, and a list of those that do not."""
+def apply(folder, patch):
+    return git(folder, "apply", "--whitespace=nowarn", str(patch.resolve())).returncode == 0
+
+
+class History:
+    """The scripts of earlier commits, with those that today's patches make of them."""
+
+    def __init__(self, root, folder):
+        """`folder` is an empty one to work in."""
+        self.root, self.folder, self.made = root, folder, {}
+
+    def git(self, *words):
+        """Run git in the root, whoever owns it: its scripts are run anyway."""
+        return git(self.root.resolve(), "-c", "safe.directory=*", *words)
+
+    @cached_property
+    def commits(self):
+        """The latest commits that changed a script, the newest first; none without a repository."""
+        return self.git("log", "--format=%H", f"-{COMMITS}", "--", SCRIPTS).stdout.split()
+
+    def scripts_of(self, commit):
+        """A folder with the scripts of a commit and those of the patches that apply to them."""
+        if commit not in self.made:
+            self.made[commit] = folder = self.folder / commit
+            folder.mkdir()
+            archive = self.folder / f"{commit}.zip"
+            self.git("archive", "--output", str(archive), commit, "--", SCRIPTS)
+            if archive.exists():  # not so where the commit has no script
+                shutil.unpack_archive(archive, folder)
+            apply_in_order(self.root, folder, lambda script, patch: not apply(folder, patch))
+        return self.made[commit]
+
+
+def merge(folder, base, script, history):
+    """Make the script of its base in the folder, as it was once made; whether this merges."""
+    for earlier in map(history.scripts_of, history.commits):
+        if (earlier / base).exists() and (earlier / script).exists():
+            names = str(folder / base), str(earlier / base), str(earlier / script)
+            done = git(folder, "merge-file", "-p", *names)
+            if done.returncode == 0:
+                (folder / script).write_bytes(done.stdout.encode())
+            return done.returncode == 0
+    return False
+
+
+def renew_all(root, folder, history):
+    """{patch: its text} of those that merge, and {patch: what stands against it} of the others."""
     new = {}
 
     def renewed(script, patch):
-        if git(folder, "apply", "--3way", str(patch.resolve())).returncode:
-            must(git(folder, "reset", "--quiet", "--hard"))
+        base = copied_by(patch)
+        if not (apply(folder, patch) or merge(folder, base, script, history)):
             return "it conflicts"
-        new[patch] = patch_of(folder, copied_by(patch), script, head_of(patch))
-        commit(folder)  # another idea may copy it
+        new[patch] = patch_of(folder, base, script, head_of(patch))
 
     return new, apply_in_order(root, folder, renewed)
 
@@ -57,14 +97,12 @@ def renew_all(root, folder):
 def patch_of_script(root, folder, name):
     """{patch: its text} of a script in the root."""
     path = root / f"{name.removesuffix('.py')}.py"
-    base = f"{(load(path).BUILDS_ON or '').partition('@')[0]}.py"
+    base = f"{script_of(load(path).BUILDS_ON or '')}.py"
     if not (folder / base).exists() or base == path.name or not path.stem.startswith("train-2-"):
         raise Failure(f"{path.name} must be a train-2-NAME.py that builds on a script in the root")
-    label, _, text = docstring(path.read_text(encoding="utf-8")).partition("\n")
+    label, _, text = docstring(path.read_text(encoding="utf-8-sig")).partition("\n")
     patch = root / "results" / "ideas" / f"{path.stem.removeprefix('train-2-')}.patch"
-    head = head_of(patch) if patch.exists() else f"{label}\nGroup: own steps\n{text}"
-    must(git(folder, "rm", "--quiet", "--cached", path.name))
-    must(git(folder, *WHO, "commit", "--quiet", "-m", "without it"))
+    head = head_of(patch) if patch.exists() else f"{label}\nGroup: {OWN_STEPS}\n{text}"
     return {patch: patch_of(folder, base, path.name, head)}
 
 
@@ -73,17 +111,15 @@ def main(argv=None, root=ROOT):
     parser.add_argument("name", nargs="?", metavar="SCRIPT", help="in the root: train-2-mine")
     options = parser.parse_args(argv)
     with tempfile.TemporaryDirectory(prefix="renew-") as name:
-        folder = Path(name).resolve() / "clone"
-        source = ["clone", "--quiet", "--shared", str(root.resolve())]
-        if git(folder.parent, *source, str(folder)).returncode:  # not a repository: no merging
-            must(git(folder.parent, "init", "--quiet", str(folder)))
+        folder, past = Path(name).resolve() / "scripts", Path(name).resolve() / "past"
+        folder.mkdir()
+        past.mkdir()
         for script in scripts(root):
             shutil.copy(script, folder)
-        commit(folder)
         if options.name is not None:
             new, conflicts = patch_of_script(root, folder, options.name), {}
         else:
-            new, conflicts = renew_all(root, folder)
+            new, conflicts = renew_all(root, folder, History(root, past))
     changed = 0
     for patch, text in new.items():
         if not patch.exists() or text != patch.read_text(encoding="utf-8"):
@@ -93,7 +129,7 @@ def main(argv=None, root=ROOT):
     for patch, problem in conflicts.items():
         print(f"{patch.name} stays as it is: {problem}")
     if conflicts:
-        one = f"git apply --3way results/ideas/{next(iter(conflicts)).name}"
+        one = f"git apply --reject results/ideas/{next(iter(conflicts)).name}"
         raise Failure(f"{len(conflicts)} patches do not merge: fix each by hand, as after {one}", 1)
 
 

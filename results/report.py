@@ -9,7 +9,7 @@ from lib.command import ROOT, Failure, Parser, run, write_whole
 from lib.figures import draw, stale
 from lib.measured import Measured
 from lib.pages import differences, pages, rebuild
-from lib.steps import note
+from lib.patches import note
 
 
 def print_others(rows):

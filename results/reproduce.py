@@ -4,6 +4,7 @@ Seeds 0 to 4, two runs at a time:  python results/reproduce.py --seeds 5 --jobs 
 A script, a preset:                python results/reproduce.py train-2 train-2@final
 One idea, or a group of them:      python results/reproduce.py train-2-swiglu positions
 The same with a preset:            python results/reproduce.py positions@64x4
+With other settings, by name:      python results/reproduce.py train-2,learning_rate=2e-3
 With flags for the scripts:        python results/reproduce.py train-2 -- --n-layer 2 --validate
 Though the table has them:         python results/reproduce.py --again train-2
 As commands for other machines:    python results/reproduce.py --seeds 5 --list --each-dir
@@ -24,11 +25,11 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 from lib.checkpoints import is_finished, read_checkpoint
-from lib.command import ROOT, Failure, Parser, count, run, split_flags
-from lib.steps import Step, applied, chosen, find_steps, fingerprint, load_names
+from lib.command import ROOT, Failure, Parser, count, file_path, run, split_flags
+from lib.patches import applied
+from lib.steps import Step, chosen, find_steps, fingerprint, load_names
 from lib.tables import Condition, copies, read_results, runs
 
 
@@ -43,7 +44,8 @@ class Run:
     def __post_init__(self):
         self.settings, overrides = self.condition.parse(self.step, self.seed)
         self.data_hash = self.condition.data_of(self.step)
-        named = overrides, self.data_hash, self.condition.device
+        data = self.condition.data and self.condition.data.name
+        named = overrides, data, self.data_hash, self.condition.device
         self.name = self.step.run_name(self.seed, *named)
         sizes = self.settings["n_embd"] * self.settings.get("n_layer", 1)
         self.cost = self.settings["steps"] * sizes
@@ -79,7 +81,7 @@ def wanted(steps, names, flags, rows):
     if names:
         return found
     left_out = copies(rows, steps)
-    found = [x for x in found if not (flags and (x.patch or x.preset))]
+    found = [x for x in found if not (flags and (x.is_idea or x.is_preset))]
     return [x for x in found if x.script not in left_out]
 
 
@@ -156,7 +158,7 @@ def reproduce(options, flags, root, folder):
         return print("\n".join([f"{len(todo)} runs are lacking", *(each.name for each in todo)]))
     data = condition.data and condition.data.resolve()
     if not data:
-        load_names(next(step.module for step in steps.values() if not step.patch))
+        load_names(next(step.module for step in steps.values() if not step.is_idea))
         data = root.resolve() / "data" / "names.txt"
     if options.list:
         return print_list(todo, folder, data, results, options)
@@ -176,7 +178,7 @@ def main(argv=None, root=ROOT):
     parser.add_step_names()
     parser.add_argument("--seeds", type=count, default=1, metavar="N", help="seeds 0 to N - 1")
     parser.add_argument("--jobs", type=count, default=1, metavar="N", help="runs at a time")
-    parser.add_argument("--results-dir", type=Path, default=root / "results", metavar="DIR")
+    parser.add_argument("--results-dir", type=file_path, default=root / "results", metavar="DIR")
     text = "also make the runs that the table has, but whose trained models are not here"
     parser.add_argument("--again", action="store_true", help=text)
     parser.add_argument("--dry-run", action="store_true", help="only say what would be run")
@@ -185,7 +187,7 @@ def main(argv=None, root=ROOT):
     parser.add_argument("--each-dir", action="store_true", help=f"with --list: {text}")
     scripts = root / "results" / "logs" / "scripts"
     text = "with --list: where the scripts are put (default: results/logs/scripts)"
-    parser.add_argument("--list-dir", type=Path, default=scripts, metavar="DIR", help=text)
+    parser.add_argument("--list-dir", type=file_path, default=scripts, metavar="DIR", help=text)
     options = parser.parse_args(argv)
     if options.each_dir and not options.list:
         parser.error("--each-dir goes with --list")

@@ -10,12 +10,12 @@ import sys
 import types
 from contextlib import nullcontext
 from difflib import get_close_matches
-from pathlib import Path
 
 import torch
 from lib.checkpoints import read_checkpoint, restore
-from lib.command import ROOT, Failure, Parser, count, run
-from lib.steps import applied, load
+from lib.command import ROOT, Failure, Parser, count, file_path, run
+from lib.patches import applied
+from lib.steps import load
 
 
 def find_checkpoint(name, folder):
@@ -64,8 +64,9 @@ def main(argv=None, root=ROOT):
     parser.add_argument("--temperature", type=float, default=1.0, metavar="T")
     parser.add_argument("--top-k", type=count, default=0, metavar="K", help="(default: all)")
     parser.add_argument("--seed", type=int, metavar="N", help="for the same names again")
-    parser.add_argument("--data", metavar="FILE", help="what it was trained on, if not names.txt")
-    parser.add_argument("--results-dir", type=Path, default=root / "results", metavar="DIR")
+    text = "what it was trained on, if not names.txt"
+    parser.add_argument("--data", type=file_path, metavar="FILE", help=text)
+    parser.add_argument("--results-dir", type=file_path, default=root / "results", metavar="DIR")
     options = parser.parse_args(argv)
     path = find_checkpoint(options.name, options.results_dir / "checkpoints")
     state = read_checkpoint(path)

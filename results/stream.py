@@ -16,8 +16,9 @@ import types
 from pathlib import Path
 
 import torch
-from lib.command import ROOT, Failure, Parser, count, run
-from lib.steps import load
+from lib.command import ROOT, Failure, Parser, count, file_path, run
+from lib.names import join, split
+from lib.steps import load, named, refuse_twice, steps_of
 from lib.tables import TABLES
 
 COLUMNS = TABLES["texts.csv"]
@@ -83,23 +84,29 @@ def data_section(path):
 
 
 def parse(argv, root):
-    """The command line, and the script as a module."""
+    """The command line, the flags of the script, and this as a module."""
     parser = Parser(__doc__)
-    parser.usage = "%(prog)s SCRIPT --text FILE [--block-size N] [--prompt TEXT] [other flags]"
-    parser.add_argument("script", metavar="SCRIPT", help="the training script, which comes first")
-    parser.add_argument("--text", required=True, metavar="FILE", help="UTF-8 text")
+    parser.usage = "%(prog)s STEP --text FILE [--block-size N] [--prompt TEXT] [other flags]"
+    text = "the step, which comes first: train-2, train-2@final, train-2,n_layer=2"
+    parser.add_argument("step", metavar="STEP", help=text)
+    parser.add_argument("--text", required=True, type=file_path, metavar="FILE", help="UTF-8 text")
     parser.add_argument("--block-size", type=count, default=64, metavar="N", help="(default: 64)")
     parser.add_argument("--prompt", metavar="TEXT", help="what the sample at the end goes on from")
     own, rest = parser.parse_known_args(argv)
     if own.block_size > 10_000:
         raise Failure("--block-size takes numbers up to 10,000")
-    name = own.script if own.script.endswith(".py") else f"{own.script}.py"
+    base, settings = split(own.step)
+    script, at, preset = base.partition("@")
+    name = f"{script.removesuffix('.py')}.py"
     path = next((path for path in (Path(name), root / name) if path.is_file()), None)
     if path is None:
-        raise Failure(f"there is no script {name}; the script comes first")
+        raise Failure(f"there is no script {name}; the step comes first")
     if data_section(path) != data_section(root / "train-2.py"):
         raise Failure(f"{name} has a Data section of its own, which is for names, not for a text")
-    return own, rest, load(path.resolve())
+    module = load(path.resolve())
+    step = named(steps_of(module), join(path.stem + at + preset, settings))
+    refuse_twice(step, rest)
+    return own, [*step.words[1:], *rest], module
 
 
 def record(module, table, own, data, state, losses):
@@ -118,7 +125,7 @@ def record(module, table, own, data, state, losses):
         "finished": state["finished"],
         "settings": json.dumps(trained["settings"]),
     }
-    module.append_row(table, {column: row[column] for column in COLUMNS})
+    module.append_row(table, COLUMNS, {column: row[column] for column in COLUMNS})
 
 
 def main(argv=None, root=ROOT):
@@ -126,7 +133,7 @@ def main(argv=None, root=ROOT):
     options, config, overrides = module.parse(rest)
     if options.data:
         raise Failure("--data is for names; --text takes the place of it here")
-    results, device = Path(options.results_dir), options.device
+    results, device = options.results_dir, options.device
     torch.set_num_threads(config.threads)
     torch.autograd.set_detect_anomaly(options.debug)
 
@@ -135,8 +142,7 @@ def main(argv=None, root=ROOT):
     foreign = sorted(set(prompt) - set(data.chars))
     if foreign:
         raise Failure(f"--prompt has {''.join(foreign)!r}, which {own.text} has not")
-    torch.manual_seed(config.seed)
-    model = module.Transformer(config, len(data.chars) + 2, data.max_len).to(device)
+    model = module.make_model(config, data, device)
     optimizer = module.make_optimizer(model, config)
     trained = module.describe(options, config, overrides, data, model)
     trained["block_size"] = own.block_size
@@ -144,13 +150,13 @@ def main(argv=None, root=ROOT):
     print(f"{trained['script']}: {what}")
 
     state = {"run": trained, "step": 0, "seconds": 0.0, "curve": []}
-    words = f"block_size={own.block_size} {overrides}"
+    words = f"block_size={own.block_size} {overrides}"  # the text's name and hash follow
     name = module.run_name(trained | {"overrides": words})
     table, checkpoint = results / "texts.csv", results / "checkpoints" / f"{name}.pt"
     if options.resume and checkpoint.exists():
         module.load_checkpoint(checkpoint, state, model, optimizer)
     if not options.no_record:
-        module.check_table(table, COLUMNS)
+        module.append_row(table, COLUMNS)  # without a row, this sees that it can be done
         checkpoint.parent.mkdir(exist_ok=True)
         if state["step"] < config.steps:
             module.save_checkpoint(checkpoint, state, model, optimizer).unlink()

@@ -33,17 +33,24 @@ def load(path, fresh=False):
     if fresh or path not in LOADED:
         module = types.ModuleType(path.stem)
         module.__file__ = str(path)
-        exec(compile(path.read_text("utf-8"), path, "exec"), module.__dict__)
+        exec(compile(path.read_bytes(), path, "exec"), module.__dict__)
         LOADED[path] = module
     return LOADED[path]
 
 
+def edit(path, old, new):
+    """Replace what must occur in the file exactly once."""
+    text = path.read_bytes().decode("utf-8")
+    assert text.count(old) == 1, f"{old!r} occurs {text.count(old)} times in {path.name}"
+    path.write_bytes(text.replace(old, new).encode("utf-8"))
+
+
 def read_table(path):
-    """The rows of a table as dicts. Each must be complete, and the header must occur once."""
+    """The rows of a table as dicts: each complete, none blank, and the header once."""
     assert Path(path).read_bytes().endswith(b"\n"), "the table has no final newline"
     csv.field_size_limit(2**31 - 1)  # a curve can be long
     with open(path, newline="", encoding="utf-8") as file:
-        header, *rows = filter(None, csv.reader(file, strict=True))
+        header, *rows = csv.reader(file, strict=True)
     assert header == COLUMNS and COLUMNS not in rows
     return [dict(zip(header, row, strict=True)) for row in rows]
 

@@ -33,11 +33,12 @@ def pytest_generate_tests(metafunc):
 def put_back():
     """What a run sets in its process is put back."""
     threads, anomaly = torch.get_num_threads(), torch.is_anomaly_enabled()
-    rng = torch.get_rng_state()
+    rng, dtype = torch.get_rng_state(), torch.get_default_dtype()
     yield
     torch.set_num_threads(threads)
     torch.autograd.set_detect_anomaly(anomaly)
     torch.set_rng_state(rng)
+    torch.set_default_dtype(dtype)
 
 
 @pytest.fixture

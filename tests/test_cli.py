@@ -2,13 +2,16 @@
 
 import dataclasses
 import io
+import json
 import re
+import shutil
 import sys
 
 import common
 import pytest
 import torch
-from common import load
+from common import ROOT, edit, load
+from torch.utils._python_dispatch import TorchDispatchMode
 
 BASE, LAST = "train-2-baseline.py", "train-2.py"  # Main is the same in all eight
 BESIDES = {"--device", "--data", "--results-dir", "--no-record", "--resume", "--debug", "--help"}
@@ -29,6 +32,7 @@ def test_help(script, go):
     entries = dataclasses.fields(module.Config)
     presets = {"--preset"} if module.PRESETS else set()
     offered = set(re.findall(r"^  (?:-h, )?(--[\w-]+)", options, re.M))
+    assert "--no-validate" in options
     assert offered == {flag(entry) for entry in entries} | BESIDES | presets
     words = " ".join(options.split())
     for entry in entries:
@@ -53,8 +57,52 @@ def test_overrides_are_what_departs_from_the_defaults_or_the_preset_sorted():
         "--steps 2 --batch-size 8 --n-embd 32 --dropout 0": "batch_size=8 steps=2",
         "--seed 7 --threads 2 --device cpu --data x --results-dir y --no-record": "",
         "--n-embd 32 --preset dropout --dropout 0.2": "n_embd=32",
+        "--learning-rate 4e-3 --no-validate": "learning_rate=0.004",
+        "--validate --no-validate --weight-decay 0": "",
+        "--validate": "validate=True",
     }.items():
         assert load(LAST).parse(argv.split())[2] == expected
+
+
+FIELDS = {  # what an experimenter adds to Config, a flag, what it makes of it, the way back
+    "extra: int = 4": ("--extra=7", 7, "--extra=4"),
+    "extra: float = 4.0": ("--extra=-1e-3", -0.001, "--extra=4"),
+    'extra: str = "a"': ("--extra=b", "b", "--extra=a"),
+    "extra: bool = False": ("--extra", True, "--no-extra"),
+    "extra: bool = True": ("--no-extra", False, "--extra"),
+    'extra: int = option(4, "what it is")': ("--extra=7", 7, "--extra=4"),
+    'extra: str = option("a", "what it is")': ("--extra=b", "b", "--extra=a"),
+    'extra: bool = option(True, "what it is")': ("--no-extra", False, "--extra"),
+}
+
+
+@pytest.mark.parametrize("line", FIELDS)
+def test_a_new_field_is_a_flag(line, go, tmp_path):
+    """However it is written; what differs from its default is an override."""
+    script = shutil.copy(ROOT / BASE, tmp_path / "train-2-mine.py")
+    edit(script, "    steps: int", f"    {line}\n    steps: int")
+    module, (flag, value, back) = load(script), FIELDS[line]
+    assert "--extra" in go(module, "--help").out
+    done = go(module, flag)
+    assert (done.status, done.err) == (0, "")
+    (row,) = common.read_table(done.table)
+    assert json.loads(row["settings"])["extra"] == value
+    assert f"extra={value}" in row["overrides"].split()
+    _, config, overrides = module.parse([flag, back])
+    assert (config, overrides) == (module.Config(), "")
+
+
+def test_a_path_may_begin_with_the_home_folder(go, names, tmp_path, monkeypatch):
+    """A shell leaves `~` alone where it stands behind a flag's `=`, or in quotes."""
+    home = tmp_path / "home"
+    home.mkdir()
+    names.rename(home / "x")
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(home))
+    monkeypatch.chdir(tmp_path)
+    assert go(BASE, "--results-dir=~/r", "--data=~/x").status == 0
+    (row,) = common.read_table(home / "r" / "results.csv")
+    assert row["data"] == "x" and [path.name for path in tmp_path.iterdir()] == ["home"]
 
 
 WRONG = {  # flags with a wrong value, and words of the message
@@ -62,6 +110,7 @@ WRONG = {  # flags with a wrong value, and words of the message
     "--preset=fina": "--preset",
     "--data=": "empty path",
     "--results-dir=": "empty path",
+    "--results-dir=~nobody-here/r": "--results-dir",
     "--n-embd=0": "--n-embd must be",
     "--steps=1.5": "--steps",
     "--threads=1025": "--threads must be",
@@ -75,7 +124,8 @@ WRONG = {  # flags with a wrong value, and words of the message
 
 
 @pytest.mark.parametrize("flag", WRONG)
-def test_a_wrong_value_or_flag_is_refused(flag, go):
+def test_a_wrong_value_or_flag_is_refused(flag, go, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where a path that is taken literally does no harm
     done = go(LAST, flag)
     *_, message = done.err.splitlines()
     assert (done.status, done.out) == (2, "") and not done.results.exists()
@@ -127,38 +177,29 @@ def test_data_that_cannot_be_read_is_reported_in_one_line(go, tmp_path):
         assert not done.results.exists()
 
 
-@pytest.fixture
-def failing(go, monkeypatch):
-    """A run that ends with this error in its first step."""
+@pytest.mark.parametrize("error", [KeyError, RuntimeError])
+def test_a_bug_keeps_its_traceback(error, go, monkeypatch):
+    def fail(*args, **options):
+        raise error
 
-    def run(error):
-        def fail(*args, **options):
-            raise error("tried to allocate 20 GiB\nof memory")
-
-        monkeypatch.setattr(torch.nn.functional, "cross_entropy", fail)
-        return go(BASE, shell=True)
-
-    return run
+    monkeypatch.setattr(torch.nn.functional, "cross_entropy", fail)
+    with pytest.raises(error):
+        go(BASE, shell=True)
 
 
-@pytest.mark.parametrize(
-    "error, advice",
-    [
-        (MemoryError, "--batch-size"),
-        (torch.OutOfMemoryError, "--batch-size"),
-        (KeyboardInterrupt, "--resume"),
-    ],
-)
-def test_an_expected_error_is_one_line_that_says_what_to_try(error, advice, failing):
-    done = failing(error)
-    (message,) = done.err.splitlines()
-    assert done.status == 1 and advice in message
-    assert common.read_table(done.table) == []
+class Unsupported(TorchDispatchMode):
+    """A device that this PyTorch has no code for: whatever is to be computed fails."""
+
+    def __torch_dispatch__(self, *args, **options):
+        raise RuntimeError("CUDA error: no kernel image is available\nCUDA kernel errors might ...")
 
 
-def test_a_bug_keeps_its_traceback(failing):
-    with pytest.raises(KeyError):
-        failing(KeyError)
+def test_a_device_that_cannot_compute_is_found_before_training(go):
+    with Unsupported():
+        done = go(BASE)
+    message = common.one_error(done.err)
+    assert (done.status, done.out) == (1, "") and not done.results.exists()
+    assert "--device cpu" in message and "no kernel image" in message
 
 
 @pytest.mark.parametrize("kind", ["notebook", "closed", "ascii"])

@@ -1,14 +1,16 @@
 """All commands of results/: how they are called, and how they fail."""
 
 import importlib
+import re
 import sys
+from pathlib import Path
 
 import pytest
 from common import ROOT, one_error
 from lib import command
 from lib.command import Failure
 from lib.steps import load
-from lib.tables import RESULTS
+from lib.tables import RESULTS, Condition
 
 COMMANDS = sorted(path.stem for path in (ROOT / "results").glob("*.py"))
 
@@ -37,6 +39,22 @@ def test_help_and_an_unknown_flag(name, capsys, monkeypatch):
 def test_flags_cannot_be_abbreviated(capsys, monkeypatch):
     assert run("report", "--che", monkeypatch=monkeypatch) == 2
     one_error(capsys.readouterr().err)
+
+
+def test_every_path_expands_the_home_folder_and_is_not_empty(capsys, monkeypatch, tmp_path):
+    """Those of the commands, by their --help, and that of the flags for the scripts."""
+    asked = [("reproduce", "--", "--data=")]
+    for name in COMMANDS:
+        run(name, "--help", monkeypatch=monkeypatch)
+        flags = re.findall(r"^  (--[\w-]+) (?:FILE|DIR)\b", capsys.readouterr().out, re.M)
+        asked += [(name, f"{flag}=") for flag in flags]
+    assert len(asked) == 7
+    for words in asked:
+        assert run(*words, monkeypatch=monkeypatch) == 2
+        assert "an empty path" in one_error(capsys.readouterr().err)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "towns.txt").write_text("ulm\n")
+    assert Condition("--data=~/towns.txt").data == Path.home() / "towns.txt"
 
 
 @pytest.mark.parametrize(

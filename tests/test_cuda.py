@@ -27,7 +27,7 @@ def load(stem):
     """The script as a module."""
     module = types.ModuleType(stem)
     module.__file__ = str(ROOT / f"{stem}.py")
-    exec(compile(Path(module.__file__).read_text("utf-8"), stem, "exec"), module.__dict__)
+    exec(compile(Path(module.__file__).read_bytes(), stem, "exec"), module.__dict__)
     return module
 
 
@@ -35,8 +35,7 @@ def start(module, device, file, config):
     """Data, model, optimizer and state of a run, as main() makes them."""
     torch.set_num_threads(1)
     data = module.load_data(file, config, device)
-    torch.manual_seed(config.seed)
-    model = module.Transformer(config, len(data.chars) + 2, data.max_len).to(device)
+    model = module.make_model(config, data, device)
     return model, module.make_optimizer(model, config), data, {"step": 0, "seconds": 0, "curve": []}
 
 
@@ -96,8 +95,7 @@ def assert_twins(ours, theirs, what):
 def test_a_resumed_run_ends_like_an_uninterrupted_one(small, tmp_path, monkeypatch):
     """Stopped between two evaluations, and resumed in another process.
 
-    This needs kernels that give the same bits each time, so two whole runs are compared first. The
-    backward pass of memory-efficient attention does so for names of up to 63 letters.
+    This needs kernels that give the same bits each time, so two whole runs are compared first.
     """
     module = load("train-2")
     flags = "--steps 300 --eval-interval 60 --dropout 0.2 --grad-clip 1 --lr-decay-to 0.1".split()

@@ -1,4 +1,4 @@
-"""The Data section: what a name is, tokens, split, batches, and where names come from."""
+"""Data and Files: what a name is, tokens, split, batches, and where names come from."""
 
 import hashlib
 import random
@@ -15,7 +15,7 @@ import torch
 from common import ROOT, load
 
 PAD, BOUNDARY = 0, 1
-BASE = "train-2-baseline.py"  # Data is the same in all eight
+BASE = "train-2-baseline.py"  # Data and Files are the same in all eight
 
 
 @pytest.fixture
@@ -92,6 +92,10 @@ WRONG = {  # what is in the file, and what the message says of it
     "UTF-16": ("anna\nbea\n".encode("utf-16-le"), "NUL"),
     "cut within a character": ("anna\nzoë".encode()[:-1], "UTF-8"),
     "one line too long": (b"anna\n" * 10 + b"x" * 1001 + b"\n", "1,001 characters"),
+    "a pointer to a list": (
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab\nsize 12345\n",
+        "git lfs pull",
+    ),
 }
 
 
@@ -102,6 +106,42 @@ def test_data_that_cannot_be_trained_on(content, words, go, names):
     message = common.one_error(done.err)
     assert (done.status, done.out) == (1, "") and words in message and str(names) in message
     assert not done.results.exists()
+
+
+TABLES = {  # a line of the list for each name, and whether it looks like one of a table
+    "columns": (lambda name: f"{name},F,{len(name)}", True),
+    "tabs, a column empty here and there": (
+        lambda name: f"{name}\tF\t{'7' * (len(name) > 4)}.",
+        True,
+    ),
+    "semicolons": (lambda name: f"{name}; {name[0]}", True),
+    "commas in some names": (lambda name: name.replace("b", "b, ").strip(" ,"), False),
+    "commas in all names, of any number": (lambda name: name + "," * len(name) + ".", False),
+}
+
+
+@pytest.mark.parametrize("line, note", TABLES.values(), ids=TABLES)
+def test_a_list_that_looks_like_a_table_gets_a_note(line, note, go, names):
+    """It trains on whole lines all the same."""
+    names.write_text("\n".join(map(line, names.read_text("utf-8").split())), "utf-8")
+    done = go(BASE)
+    (row,) = common.read_table(done.table)
+    notes = [text for text in done.out.splitlines() if text.startswith("note: ")]
+    assert len(notes) == 1 + note and ("table" in notes[0] and str(names) in notes[0]) == note
+    assert "," in row["samples"]
+
+
+def test_what_reaches_a_terminal_is_printable(go, tmp_path):
+    """Whatever is in the names and in the name of the file: notes and errors too."""
+    path = tmp_path / "to\x1b]0;mb\x07\x9bs.txt"
+    names = ["\x1b[31mred,\x9b1m", "b\x07ell\x1b,\u202egnp", "\x1b\x1bc,x\x1b", "\x7fdel,\u200b"]
+    for text, status in (("\n".join(names), 0), (names[0], 1), (names[0] * 200, 1)):
+        path.write_text(text, "utf-8")
+        done = go(BASE, data=path)
+        assert done.status == status
+        said = done.out + done.err
+        assert [char for char in said if not char.isprintable() and char != "\n"] == []
+        assert "to" in said and "mb" in said
 
 
 def test_one_seed_draws_the_same_batches_whatever_the_model(names):
@@ -187,19 +227,23 @@ def test_a_good_download_is_used_and_kept(folder, train):
     assert train("--seed", 1, answer=OSError("no route")) == ([], [used, used])
 
 
-def test_a_good_download_that_cannot_be_kept_is_used(folder, train, monkeypatch):
-    """The checkout is read-only; a note says so."""
+@pytest.mark.parametrize("written", [None, 9])
+def test_a_good_download_that_cannot_be_kept_is_used(written, folder, train, monkeypatch):
+    """The checkout is read-only, or the disk full; a note says so, and nothing is left over."""
     write = Path.write_bytes
 
-    def read_only(path, content):
-        if path.parent == folder:
-            raise PermissionError(13, "Permission denied", str(path))
-        return write(path, content)
+    def fail(path, content):
+        if path.parent != folder:
+            return write(path, content)
+        if written:
+            write(path, content[:written])
+        raise OSError(13, "Denied or full", str(path))
 
-    monkeypatch.setattr(Path, "write_bytes", read_only)
+    monkeypatch.setattr(Path, "write_bytes", fail)
     (note,), used = train()
-    assert "keep names.txt" in note and "Permission denied" in note
+    assert "keep names.txt" in note and "Denied or full" in note
     assert used == [named("names.txt", NAMES)]
+    assert [path.name for path in folder.iterdir()] == ["sample-names.txt"]
 
 
 @pytest.mark.parametrize("answer", [NAMES[:90], OSError("no route"), ValueError()])
@@ -208,6 +252,17 @@ def test_after_a_bad_download_it_trains_on_the_bundled_list(answer, folder, trai
     assert "download" in download and "sample-names.txt" in download and "compar" in comparison
     assert used == [named("sample-names.txt", BUNDLED)]
     assert [path.name for path in folder.iterdir()] == ["sample-names.txt"], "nothing is left over"
+
+
+def test_a_script_alone_in_an_empty_folder(folder, train, go):
+    """Without a network it says in one line what to do; with one it makes the folder."""
+    shutil.rmtree(folder)
+    done = go(folder.parent / BASE, data=None)  # conftest.py cuts off the network
+    message = common.one_error(done.err)
+    assert done.status == 1 and "names.txt" in message and str(folder) in message
+    assert [path.name for path in folder.parent.iterdir()] == [BASE] and not done.results.exists()
+    assert train() == ([], [named("names.txt", NAMES)])
+    assert (folder / "names.txt").read_bytes() == NAMES
 
 
 def test_a_names_file_that_is_there_is_used_as_it_is(folder, train):

@@ -44,7 +44,10 @@ class Simulation(TorchDispatchMode):
 
     def __init__(self):
         super().__init__()
-        self.waits, self.rng = 0, torch.get_rng_state()
+        self.waits, self.synchronized, self.rng = 0, 0, torch.get_rng_state()
+
+    def synchronize(self):
+        self.synchronized += 1
 
     def get_rng_state(self):
         return self.rng.clone()
@@ -138,6 +141,7 @@ def test_a_run_mixes_no_devices_and_no_step_waits(script, device, names, tmp_pat
     module.main(twin)
     counts = list(waits.values())  # but the last step before an evaluation waits
     assert counts[0] == counts[1] == counts[2] < counts[3] == counts[4] == counts[5] < device.waits
+    assert device.synchronized == 2  # by each evaluation, before it reads the clock
     stop = 4
     with pytest.raises(KeyboardInterrupt):
         module.main([*stopped, "--grad-clip=0"])
@@ -149,7 +153,7 @@ def test_a_run_mixes_no_devices_and_no_step_waits(script, device, names, tmp_pat
     module.main([*stopped, "--no-record", "--grad-clip=1"])
     options, config, _ = module.parse([])
     data = module.load_data(options.data, config, "meta")
-    model = module.Transformer(config, len(data.chars) + 2, data.max_len).to("meta")
+    model = module.make_model(config, data, "meta")
     generator = torch.Generator().manual_seed(0)
     drawn = module.generate(model, data, 5, generator, prompt="d", temperature=0.5, top_k=3)
     assert len(drawn) == 5 and all(name.startswith("d") for name in drawn)

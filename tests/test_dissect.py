@@ -5,7 +5,7 @@ import pytest
 import torch
 from lib.checkpoints import restore
 from lib.command import Failure
-from lib.tables import key_of, read_table
+from lib.tables import read_table
 from tools import CHAIN, LAST, LN, ROPE, miniature
 
 FINAL, BEST = f"{LAST}@final", f"{LAST}@best"
@@ -38,8 +38,8 @@ def read(project, file):
     tables = {}
     for row in read_table(project.root, file):
         assert row.get("seed", 0) == 0
-        assert row["fingerprint"] == project.steps[key_of(row)].fingerprint
-        tables.setdefault(key_of(row), []).append(row)
+        assert row["fingerprint"] == project.steps[row["step"]].fingerprint
+        tables.setdefault(row["step"], []).append(row)
     return tables
 
 

@@ -133,7 +133,7 @@ def test_the_frontier_has_what_was_timed_and_what_averages_cost(project):
     project.add_rows(BASE, [2.5, 2.7])
     project.add_rows(WIDE, [1.0])
     base = project.steps[BASE]
-    own = {"script": BASE, "preset": "", "fingerprint": base.fingerprint}
+    own = {"step": BASE, "fingerprint": base.fingerprint}
     speed = dict.fromkeys(TABLES["speed.csv"], 1) | own | {"ms_per_step": 12}
     tables.write_table(project.root, "speed.csv", [speed])
     of = dict.fromkeys(TABLES["ensemble.csv"], 1) | own | {"params": 200, "counts": 30, "test": 1.5}

@@ -53,7 +53,7 @@ def test_the_losses_are_those_of_the_averaged_probabilities(mixed):
     assert [row["weight"] for row in rows][::2] == [0, 0]
     for row in rows:
         chosen = [*itertools.combinations(range(SEEDS), row["models"])]
-        for column, condition in ("test", ""), ("validation", "-validate=True"):
+        for column, condition in ("test", ""), ("validation", ",validate=True"):
             must = sum(losses(mixed, condition, x, row["weight"]) for x in chosen) / len(chosen)
             assert row[column] == pytest.approx(must, abs=2e-6)
 
@@ -62,12 +62,12 @@ def test_the_weight_is_the_best_on_the_validation_set(mixed):
     for row in read_table(mixed.root, "ensemble.csv")[1::2]:
         chosen = [*itertools.combinations(range(SEEDS), row["models"])]
         tried = {
-            weight: sum(losses(mixed, "-validate=True", x, weight) for x in chosen)
+            weight: sum(losses(mixed, ",validate=True", x, weight) for x in chosen)
             for weight in (0.0, 0.3, 0.6)
         }
         assert row["weight"] == min(tried, key=tried.get) > 0
 
 
 def test_a_run_that_is_lacking_is_named(mixed):
-    with pytest.raises(Failure, match=f"{LAST}-validate=True-seed2.pt"):
+    with pytest.raises(Failure, match=f"{LAST},validate=True-seed2.pt"):
         ensemble.main([LAST, "--seeds", str(SEEDS + 1)], mixed.root)

@@ -1,6 +1,8 @@
 """Ideas: every patch applies, keeps the rules and trains; the tools take them as steps."""
 
 import difflib
+import itertools
+import re
 import shutil
 import subprocess
 from dataclasses import asdict
@@ -11,13 +13,17 @@ import report
 import reproduce
 from common import ROOT, assert_only_differs, bare, load, sections, tree
 from lib.command import Failure
-from lib.measured import Measured
+from lib.files import numbered
+from lib.measured import VALIDATE, Measured
+from lib.names import script_of
+from lib.patches import applied, head_of, patches
 from lib.stats import changes
-from lib.steps import applied, head_of, patches
-from lib.tables import RESULTS, Condition, read_csv
+from lib.steps import LISTED
+from lib.tables import RESULTS, read_csv
 from tools import BASE, CHAIN, LAST, add_idea, edit, miniature
 
 IDEAS = patches(ROOT)
+SETTINGS = [row for _, row in numbered(ROOT / "results" / "ideas" / "settings.csv", LISTED)]
 
 
 @pytest.fixture(scope="module")
@@ -33,28 +39,29 @@ def project(tmp_path, monkeypatch):
     return miniature(tmp_path / "project")
 
 
-def label_of(path):
-    """The docstring up to the first colon."""
-    return load(path).__doc__.partition(":")[0]
+@pytest.fixture(scope="module")
+def measured():
+    """The steps of the project itself."""
+    return Measured(ROOT)
 
 
 # --- Every patch ---
 @pytest.mark.parametrize("name", IDEAS)
 def test_an_idea_keeps_the_rules(name, folder):
-    """It differs from its base in Data, Model or Training, in under 50 lines of code.
+    """It samples, keeps results and is called as its base, and has under 50 lines of its own.
 
     The patch begins with its label; another paragraph says what to expect.
     """
     path = folder / name
-    base = folder / f"{load(path).BUILDS_ON.partition('@')[0]}.py"
+    base = folder / f"{script_of(load(path).BUILDS_ON)}.py"
     mine, its = sections(path), sections(base)
-    assert_only_differs(path, base, ("top", "Configuration", "Data", "Model", "Training"))
+    assert_only_differs(path, base, {*mine} - {"Sampling", "Results", "Main"})
     changed = [x for x in mine if mine[x] != its[x] and x not in ("top", "Configuration")]
     lines = difflib.ndiff(bare(base, *changed), bare(path, *changed))
     assert sum(line.startswith("+ ") for line in lines) < 50
     assert max(map(len, path.read_text("utf-8").splitlines())) <= 100
     head = head_of(IDEAS[name])
-    assert head.startswith(f"{label_of(path)}: ")
+    assert head.startswith(f"{load(path).__doc__.partition(':')[0]}: ")
     assert len(head.strip().split("\n\n")) > 1
 
 
@@ -69,20 +76,28 @@ def test_an_idea_trains(name, folder, go):
     assert len(read_csv(ended.table, RESULTS)) == len(runs)
 
 
-def test_labels_are_unique(folder):
-    labels = [label_of(folder / name) for name in [*CHAIN, *IDEAS]]
+def test_labels_are_unique(measured):
+    """Also those of settings.csv, which is refused else."""
+    labels = [step.label for step in measured.steps.values() if not step.is_preset]
     assert len(labels) == len(set(labels))
+    assert len(labels) == len(CHAIN) + len(IDEAS) + len(SETTINGS), "none is left out"
 
 
-def test_what_an_idea_sets_is_the_best_that_was_tried():
+def test_every_idea_of_settings_says_what_to_expect(measured):
+    assert all(row["text"] and row["label"] and row["builds_on"] for row in SETTINGS)
+    keys = {step.key for step in measured.steps.values() if step.listed}
+    assert keys == {row["name"] for row in SETTINGS}, "as it is written anywhere else"
+
+
+def test_what_an_idea_sets_is_the_best_that_was_tried(measured):
     """On the validation set, over the seeds that were tried with both settings."""
-    m = Measured(ROOT)
-    for step in [step for step in m.steps.values() if step.patch]:
-        own, base = asdict(step.config), asdict(m.steps[step.builds_on].config)
-        chosen = m.values(step.key, condition=Condition("--validate"))
-        for changed, condition in m.candidates(step):
-            if any(own[name] != base.get(name) for name in changed):
-                worse = changes(m.values(step.key, condition=condition), chosen)
+    m = measured
+    for step in [step for step in m.steps.values() if step.is_idea]:
+        own, base = asdict(step.config), asdict(m.step(step.builds_on).config)
+        chosen = m.values(step.key, condition=VALIDATE)
+        for changed, name in m.candidates(step):
+            if any(own[field] != base.get(field) for field in changed):
+                worse = changes(m.values(name, condition=VALIDATE), chosen)
                 assert worse and sum(worse.values()) >= 0, (step.key, changed)
 
 
@@ -185,26 +200,59 @@ def test_an_idea_may_copy_the_script_of_another(project, capsys):
 
 
 # --- Writing them anew ---
-def test_what_merges_is_written_and_what_does_not_is_listed(project, capsys):
-    """A conflict stops no other patch; a second time nothing changes."""
-    root, ideas = project.root, project.results / "ideas"
-    add_idea(project, "shallow")
-    narrow = add_idea(project, "narrow", 4)
+def commit(root):
     git(root, "init", "--quiet")
     git(root, "add", *CHAIN)
     git(root, "-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "-m", "a")
+
+
+def renewed(root, capsys):
+    """How many patches renew.py has written, and what else it has printed."""
+    capsys.readouterr()
+    renew.main([], root)
+    first, *rest = capsys.readouterr().out.splitlines()
+    return int(first.removeprefix("patches written: ")), rest
+
+
+def test_no_patch_changes_with_what_it_neither_holds_nor_follows(project, capsys):
+    """A patch has no hash of a script. A line above moves its hunks: it is written anew."""
+    add_idea(project, "shallow")
+    patch = project.results / "ideas" / "shallow.patch"
+    assert not re.search("^(index|similarity) ", patch.read_text("utf-8"), re.M)
+    last = project.path(LAST)
+    edit(last, "\n# --- Main ---\n", "\n# A comment.\n# --- Main ---\n")
+    assert renewed(project.root, capsys) == (0, [])
+    edit(last, "import argparse\n", "import abc\nimport argparse\n")
+    assert renewed(project.root, capsys) == (1, [])
+    assert renewed(project.root, capsys) == (0, [])
+
+
+@pytest.mark.parametrize("committed", [False, True])
+def test_what_merges_is_written_and_what_does_not_is_listed(project, capsys, committed):
+    """A conflict stops no other patch, and what builds on one that merges follows."""
+    root, ideas = project.root, project.results / "ideas"
+    add_idea(project, "shallow")
+    narrow = add_idea(project, "narrow", 4)
+    with applied(root) as folder:
+        shutil.copy(folder / f"{narrow}.py", root)
+    leaf = add_idea(project, "leaf", 4, of=narrow)
+    project.path(narrow).unlink()
+    commit(root)
     edit(project.path(LAST), "n_layer: int = option(4,", "n_layer: int = option(6,")
-    edit(project.path(LAST), "import argparse\n", "import abc\nimport argparse\n")
+    edit(project.path(LAST), "\ndef option(", "\n# What a field is.\ndef option(")  # their context
+    if committed:
+        commit(root)
     before = (ideas / "shallow.patch").read_bytes()
-    for written in 1, 0:
+    for written in 2, 0:
         capsys.readouterr()
-        with pytest.raises(Failure, match="1 patches do not merge.*git apply --3way"):
+        with pytest.raises(Failure, match="1 patches do not merge.*git apply --reject"):
             renew.main([], root)
         first, second = capsys.readouterr().out.splitlines()
         assert first == f"patches written: {written}" and second.startswith("shallow.patch ")
         assert (ideas / "shallow.patch").read_bytes() == before
     with applied(root) as folder:
-        paths = project.path(LAST), folder / f"{narrow}.py"
-        old, new = (path.read_text("utf-8").splitlines() for path in paths)
-    changed = [x for x in difflib.ndiff(old, new) if x[0] in "+-"]
-    assert len(changed) == 4, "its docstring and BUILDS_ON"
+        scripts = project.path(LAST), folder / f"{narrow}.py", folder / f"{leaf}.py"
+        texts = [path.read_text("utf-8").splitlines() for path in scripts]
+    for old, new in itertools.pairwise(texts):
+        changed = [x for x in difflib.ndiff(old, new) if x[0] in "+-"]
+        assert len(changed) == 4, "its docstring and BUILDS_ON"

@@ -9,14 +9,32 @@ import common
 import torch
 from common import CHAIN, ROOT, assert_only_differs, bare, load, sections
 
-BANNERS = ["Configuration", "Data", "Model", "Training", "Sampling", "Results", "Main"]
+BANNERS = "Configuration Data Model Training Sampling Evaluation Files Results Main".split()
+BASE = ROOT / "train-2-baseline.py"
 
 
 def test_only_the_step_differs(step):
-    """Metadata and imports, Data, Training, Sampling, Results and Main are equal to the byte."""
-    assert_only_differs(step, ROOT / "train-2-baseline.py", ("Configuration", "Model"))
+    """All but docstring, Configuration and Model is equal to the byte, in the same order."""
+    assert_only_differs(step, BASE, ("Configuration", "Model"))
     rulers = re.findall(r"^ *# ---.*$", step.read_text("utf-8"), re.M)
     assert rulers == [f"# --- {name} ---" for name in BANNERS]
+    assert "# The model, its data and its training end here." in sections(step)["Sampling"]
+
+
+def attention(path):
+    """The lines that make the mask, and those from the scores to what a head gathers.
+
+    Comments are part of them; the weights may pass through dropout.
+    """
+    text = sections(path)["Model"].split("class Attention")[1]
+    mask = re.search(r"^(?: +#.*\n)* +mask = .*\n.*_buffer.*\n", text, re.M)[0]
+    lines = re.search(r"^(?: +#.*\n)* +scores = q(?:.*\n)*?.*@ v\b.*\n", text, re.M)[0]
+    return mask + lines.replace("self.dropout(weights)", "weights")
+
+
+def test_attention_is_the_same_lines_in_all(step):
+    assert attention(step) == attention(BASE)
+    assert ("self.dropout(" in sections(step)["Model"]) == (step.stem == "train-2")
 
 
 def test_label_base_and_size_of_the_step(step):

@@ -1,6 +1,7 @@
 """The models: a reference written out by loops, what a logit may depend on, dropout."""
 
 import cmath
+import dataclasses
 import math
 
 import pytest
@@ -102,6 +103,32 @@ def test_a_model_is_its_mathematics(step):
             assert torch.allclose(model(tokens)[0], expected, rtol=0, atol=1e-9)
 
 
+def test_attention_is_that_of_pytorch(step):
+    """Whatever the number of heads and the length of the names; dropout is off."""
+    torch.manual_seed(0)
+    module = load(step)
+    names = [entry.name for entry in dataclasses.fields(module.Config)]
+    own = {"dropout": 0.5} if "dropout" in names else {}
+    for key, number in [("n_head", n) for n in (1, 2, 4, 8)] + [("head_size", 5)]:
+        if key not in names:
+            continue
+        config = module.Config(**own, **{key: number})
+        attention = module.Attention(config, 20).eval()
+        torch.nn.init.normal_(attention.qkv.weight, std=0.3)  # far from a flat softmax
+        heads = number if key == "n_head" else 1
+        for length in (1, 7, 20):
+            x = torch.randn(3, length, config.n_embd)
+            parts = attention.qkv(x).view(3, length, 3, heads, -1).permute(2, 0, 3, 1, 4)
+            q, k, v = parts  # (3, heads, length, head_size) each
+            rope = (module.rope_table(q.size(-1), 20),) if has(step.name, ROPE) else ()
+            if rope:
+                q, k = (module.rotate(y, *rope) for y in (q, k))
+            expected = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+            expected = expected.transpose(1, 2).flatten(2)
+            expected = attention.proj(expected) if hasattr(attention, "proj") else expected
+            assert torch.allclose(attention(x, *rope), expected, rtol=0, atol=1e-5)
+
+
 def test_no_position_looks_ahead(step):
     model, tokens = build(load(step)), inputs(1, 10)
     logits = model(tokens)
@@ -123,19 +150,6 @@ def test_padding_and_neighbours_do_not_count(step):
     assert not losses[4:19].any()
 
 
-@pytest.fixture
-def calls(monkeypatch):
-    """The dropout that F.scaled_dot_product_attention is given, call by call."""
-    made, kernel = [], F.scaled_dot_product_attention
-
-    def watched(q, k, v, dropout_p=0.0, is_causal=False):
-        made.append(dropout_p)
-        return kernel(q, k, v, dropout_p=dropout_p, is_causal=is_causal)
-
-    monkeypatch.setattr(F, "scaled_dot_product_attention", watched)
-    return made
-
-
 @pytest.mark.parametrize("argv, word", [("--n-head=3", "--n-head"), ("--n-embd=30", "15")])
 def test_sizes_that_do_not_fit_together(argv, word, go):
     """32 is no multiple of 3; RoPE cannot rotate a head of 15 numbers in pairs."""
@@ -144,18 +158,23 @@ def test_sizes_that_do_not_fit_together(argv, word, go):
     assert not done.results.exists()
 
 
-def test_dropout_in_training_only(calls):
+def test_dropout_in_training_only():
     """On attention weights, attention output and MLP output: about half are zero at 0.5."""
     module, tokens = load("train-2.py"), inputs(4, 10)
     plain, model = (build(module, dropout=share, n_layer=1) for share in (0.0, 0.5))
     assert torch.equal(model(tokens), plain(tokens))
-    layer, zeros = model.layers[0], []
-    for part in (layer.attn, layer.mlp, layer.mlp.fc):
-        part.register_forward_hook(lambda part, x, y: zeros.append((y == 0).double().mean().item()))
-    calls.clear()
+    dropped = []
+
+    def watched(part, x, y):
+        dropped.append((list(y.shape), (y[x[0] != 0] == 0).double().mean().item()))
+
+    for part in model.modules():
+        if isinstance(part, torch.nn.Dropout):
+            part.register_forward_hook(watched)
     assert not torch.equal(model.train()(tokens), model(tokens))
     half = pytest.approx(0.5, abs=0.1)
-    assert zeros == [half, 0, half] * 2 and calls == [0.5, 0.5]
-    zeros.clear()
+    shapes = [4, 2, 10, 10], [4, 10, 32], [4, 10, 32]
+    assert dropped == [(shape, half) for shape in shapes] * 2
+    dropped.clear()
     model.eval()(tokens)
-    assert zeros == [0, 0, 0] and calls[-1] == 0
+    assert dropped == [(shape, 0) for shape in shapes]

@@ -9,6 +9,7 @@ from tools import miniature
 sys.path.insert(0, str(ROOT / "results"))
 
 import ngram
+from lib.command import Failure
 from lib.tables import read_table
 from ngram import END, Bigram, KneserNey
 
@@ -89,6 +90,8 @@ def test_a_list_of_ones_own_has_its_rows_beside_those_of_names(project, tmp_path
     """They are written once, however often they are counted."""
     path = tmp_path / "towns.txt"
     path.write_text("\n".join(f"{a}{b}{a}" for a in "abcdef" for b in "ghijkl"), "utf-8")
+    with pytest.raises(Failure, match="for a script: train-2, not train-2,split_seed=1"):
+        ngram.main(["train-2,split_seed=1"], project.root)
     for words in [], ["--data", str(path)], []:
         ngram.main(words, project.root)
     rows = read_table(project.root, "ngram.csv")

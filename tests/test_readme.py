@@ -13,7 +13,8 @@ sys.path.insert(0, str(ROOT / "results"))
 
 from lib.command import run
 from lib.pages import BLOCKS
-from lib.steps import applied, load, patches
+from lib.patches import applied, patches
+from lib.steps import load
 
 PAGES = [ROOT / "README.md", ROOT / "results" / "README.md"]
 OWN = {"train-2-narrow-mlp.py", "train-2-mine.py"}  # the reader makes them

@@ -7,10 +7,14 @@ is measured. It checks every change and mean in a sentence, and the tables of lo
 import csv
 import json
 import re
+import shutil
+import subprocess
+import tempfile
 from functools import cache
 from math import inf, sqrt
 from pathlib import Path
 
+import common
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -18,7 +22,7 @@ PAGES = ROOT / "README.md", ROOT / "results" / "README.md"
 NAMES = "0a30b5557f19"  # the hash of names.txt
 csv.field_size_limit(2**31 - 1)  # a curve can be long
 
-LABELS, BASES = {}, {}  # by the name of a step, as train-2@64x4
+LABELS, BASES, SHORT = {}, {}, {}  # by the name of a step, as train-2@64x4
 for path in [*ROOT.glob("train-2*.py"), *ROOT.glob("results/ideas/*.patch")]:
     key, text = (
         f"train-2-{path.stem}".replace("train-2-train-2", "train-2"),
@@ -29,6 +33,10 @@ for path in [*ROOT.glob("train-2*.py"), *ROOT.glob("results/ideas/*.patch")]:
     presets = r'^    "(\S+)": \{"label": "(.+?)", "builds_on": "(.+?)"'
     for preset, label, base in re.findall(presets, text, re.M):
         LABELS[f"{key}@{preset}"], BASES[f"{key}@{preset}"] = label, base
+with open(ROOT / "results" / "ideas" / "settings.csv", encoding="utf-8", newline="") as file:
+    for row in csv.DictReader(file):
+        LABELS[row["name"]], BASES[row["name"]] = row["label"], row["builds_on"]
+        SHORT[row["short"]] = row["name"]
 KEYS = {label: key for key, label in LABELS.items()}
 
 
@@ -40,13 +48,32 @@ def table(name):
     return sorted(rows, key=lambda row: row.get("finished", ""))
 
 
+@cache
+def sources():
+    """{script: the hash of its source today}, the scripts that patches make among them."""
+    with tempfile.TemporaryDirectory() as name:
+        for path in ROOT.glob("train-2*.py"):
+            shutil.copy(path, name)
+        left = sorted(ROOT.glob("results/ideas/*.patch"))
+        while left:
+            patch = left.pop(0)
+            base = re.search("^copy from (.+)$", patch.read_text("utf-8"), re.M)[1]
+            if Path(name, base).exists():
+                subprocess.run(["git", "apply", str(patch)], cwd=name, check=True)
+            else:
+                left.append(patch)  # another patch makes what it copies
+        return {path.stem: common.load(path).source_hash() for path in Path(name).glob("*.py")}
+
+
 def runs(name, overrides="", data=NAMES):
-    """{seed: row}: of those that were made as the newest was, the oldest of each seed."""
+    """{seed: row}: the oldest of each seed, of those with today's source and newest settings."""
+    name, *settings = SHORT.get(name, name).split(",")
+    overrides = " ".join(sorted([*overrides.split(), *settings]))
     script, _, preset = name.partition("@")
-    of_script = [row for row in table("results.csv") if row["script"] == script]
-    made_by = {"preset": preset, "overrides": overrides, "data_hash": data}
-    rows = [row for row in of_script if row["source"] == of_script[-1]["source"]]
-    rows = [row for row in rows if made_by.items() <= row.items() and row["device"][:3] == "cpu"]
+    made_by = {"script": script, "preset": preset, "overrides": overrides, "data_hash": data}
+    made_by["source"] = sources().get(script)
+    rows = [row for row in table("results.csv") if made_by.items() <= row.items()]
+    rows = [row for row in rows if row["device"][:3] == "cpu"]
     if not rows:
         return {}
 
@@ -109,8 +136,13 @@ def estimate(found):
 def base_of(key):
     """What a step builds on; the preset of an idea, on that preset."""
     script, at, preset = key.partition("@")
-    same = BASES[script] + at + preset
-    return same if preset and same in BASES and same != key else BASES[key]
+    same = with_preset(BASES[script], preset) if at and "," not in key else ""
+    return same if same in BASES and same != key else BASES[key]
+
+
+def with_preset(name, preset):
+    script, comma, settings = name.partition(",")
+    return script.partition("@")[0] + f"@{preset}" + comma + settings
 
 
 def change(name, *where, of=None):
@@ -122,8 +154,8 @@ SENTENCES = {
     "mean": lambda name, loss="test": values(name, loss),
 }
 WITHOUT = {  # the last step without what a step adds
-    "train-2-2head": "train-2-with-one-head",
-    "train-2-2head-4layer": "train-2-with-one-layer",
+    "train-2-2head": "train-2,n_head=1",
+    "train-2-2head-4layer": "train-2,n_layer=1",
     "train-2-2head-4layer-mlp": "train-2-without-mlp",
     "train-2-2head-4layer-mlp-ln": "train-2-no-norm",
     "train-2-2head-4layer-mlp-ln-rope": "train-2-no-positions",
@@ -133,7 +165,7 @@ LISTS = {row["data"]: row["data_hash"] for row in table("ngram.csv")}
 CHANGES = {  # by the table and the column, or by the column alone
     "change in test": change,
     "transfer change at + GELU": change,
-    "transfer change at 64x4": lambda key: change(f"{key}@64x4"),
+    "transfer change at 64x4": lambda key: change(with_preset(key, "64x4")),
     "robust seeds": change,
     "robust splits": lambda key: minus(by_split(key), by_split(base_of(key))),
     "robust English words": lambda key: change(key, "", LISTS["english.txt"]),
@@ -144,7 +176,9 @@ CHANGES = {  # by the table and the column, or by the column alone
     "robust in the last step": lambda key: (
         change("train-2", of=WITHOUT.get(key, "none")) if key != "train-2" else {}
     ),
-    "robust in fast": lambda key: change("train-2@fast", of=f"{WITHOUT.get(key, 'none')}@fast"),
+    "robust in fast": lambda key: change(
+        "train-2@fast", of=with_preset(WITHOUT.get(key, "none"), "fast")
+    ),
 }
 LOSSES = {"train": "train", "test": "test", "from 2nd": "test_from_2nd", "unseen": "test_unseen"}
 

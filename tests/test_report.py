@@ -1,5 +1,6 @@
 """results/report.py: which runs count, what the pages say of them, and how they are checked."""
 
+import csv
 import re
 import shutil
 import sys
@@ -147,6 +148,17 @@ def test_a_broken_table_is_reported_with_its_line(project, call, changes, damage
         call("--check")
 
 
+def test_a_table_as_a_spreadsheet_writes_it_and_an_empty_one_are_read(project):
+    """Quoted, with a byte-order mark and the line ends of Windows."""
+    project.add_row(BASE, test=2.5)
+    rows = list(csv.reader(project.table.read_text("utf-8").splitlines()))
+    with open(project.table, "w", newline="", encoding="utf-8-sig") as file:
+        csv.writer(file, quoting=csv.QUOTE_ALL).writerows(rows)
+    assert project.measured().values(BASE) == {0: 2.5}
+    project.table.write_bytes(b"")
+    assert project.measured().rows == []
+
+
 # --- Writing and checking the pages ---
 PAGE = f"""# A page
 Text before, 2.5 and <b>all</b>.
@@ -260,7 +272,7 @@ def test_without_runs_the_real_pages_have_dashes_and_words_and_no_wrong_claim(tm
 
 
 def test_candidates_are_listed_whatever_kind_of_setting_they_differ_in(tmp_path):
-    """A number or a text; a flag is no candidate."""
+    """A number, a text or a flag."""
     project = Project(tmp_path / "project", CHAIN)
     steps = "    steps: int = option(5000"
     fields = '    kind: str = option("a", "a kind", low="a", high="z")\n'
@@ -273,9 +285,10 @@ def test_candidates_are_listed_whatever_kind_of_setting_they_differ_in(tmp_path)
         project.add_row(key, 0, 2.0, settings | {"validate": True}, overrides=words)
     lines = [line.split(" | ")[1] for line in project.block("tried").splitlines()[2:]]
     assert lines == [
-        "kind=a learning_rate=0.001 (its own)",
-        "kind=b learning_rate=0.001",
-        "kind=a learning_rate=0.5",
+        "kind=a learning_rate=0.001 mine=False (its own)",
+        "kind=b learning_rate=0.001 mine=False",
+        "kind=a learning_rate=0.5 mine=False",
+        "kind=a learning_rate=0.001 mine=True",
     ]
 
 
@@ -287,9 +300,7 @@ def test_check_finds_figures_that_are_stale_or_missing(tmp_path, monkeypatch):
     add_idea(project, "shallow")
     project.rows = [project.make_row(key, s, 2 + s / 9) for key in project.steps for s in (0, 1, 2)]
     write_table(project.table, project.rows)
-    speeds = [
-        [x.script, x.preset, x.fingerprint, 2, 1.5, 1, "Chip", "2"] for x in project.steps.values()
-    ]
+    speeds = [[x.key, x.fingerprint, 2, 1.5, 1, "Chip", "2"] for x in project.steps.values()]
     speeds = [dict(zip(TABLES["speed.csv"], row, strict=True)) for row in speeds]
     write_table(project.results / "speed.csv", speeds)
     report.main([], project.root)

@@ -129,15 +129,15 @@ def test_again_makes_what_the_table_has_where_no_trained_model_is(root, call, pl
     with pytest.raises(Failure) as failure:
         trained(step, 1, root / "results", Condition("--steps", "7"), seeds=3)
     words = str(failure.value).partition("reproduce.py ")[2].split()
-    assert plan(*words) == [f"train-2-steps=7-seed{seed}" for seed in range(3)]
+    assert plan(*words) == [f"train-2,steps=7-seed{seed}" for seed in range(3)]
 
 
 def test_what_follows_two_dashes_goes_to_the_scripts(root, call, plan, tmp_path):
     """Runs with them are no runs without them; a script's name is not for its presets."""
     flags = "--", "--steps", "7"
-    name = "train-2-steps=7-seed0"
+    name = "train-2,steps=7-seed0"
     assert plan(*flags) == plan("train-2", *flags) == [name]
-    assert plan("train-2@big", *flags) == ["train-2@big-steps=7-seed0"]
+    assert plan("train-2@big", *flags) == ["train-2@big,steps=7-seed0"]
     call(*flags)
     assert calls(root)[0].startswith("train-2.py --seed 0 --steps 7 --device cpu --data ")
     assert (root / "results" / "logs" / f"{name}.log").exists()
@@ -168,7 +168,7 @@ def test_only_a_checkpoint_of_the_run_is_gone_on_from(root, tmp_path):
 
 
 def test_failed_runs_stop_no_other_and_are_made_by_the_next_call(root, call, capfd):
-    bad = 'assert seed != "1" or (HERE / "fixed").exists(), print("note") or "what went wrong"'
+    bad = 'assert seed != 1 or (HERE / "fixed").exists(), print("note") or "what went wrong"'
     write_stub(root, "train-2.py", bad)
     with pytest.raises(Failure, match="2 of 4 runs failed") as failure:
         call("--seeds", "2", "--jobs", "2")
@@ -180,6 +180,18 @@ def test_failed_runs_stop_no_other_and_are_made_by_the_next_call(root, call, cap
     call("--seeds", "2")
     assert ["--seed 1" in line for line in calls(root)[4:]] == [True, True]
     assert call("--seeds", "2")[0].startswith("0 runs are lacking")
+
+
+def test_the_table_is_looked_at_before_the_first_run(root, call):
+    """One with other columns is refused; one without a byte is as good as none."""
+    table = root / "results" / "results.csv"
+    table.write_text("script,seed\n")
+    with pytest.raises(Failure, match="results.csv has a foreign header"):
+        call()
+    assert not calls(root)
+    table.write_bytes(b"")
+    call("train-2")
+    assert len(calls(root)) == 1
 
 
 def test_without_names_txt_nothing_is_run(tmp_path):

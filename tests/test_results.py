@@ -1,8 +1,14 @@
 """The table, a run as a row, the names of its files, the hash of the source."""
 
+import ast
+import contextlib
+import csv
+import errno
+import functools
 import hashlib
 import json
 import multiprocessing
+import os
 import re
 import shutil
 import subprocess
@@ -12,8 +18,7 @@ from pathlib import Path
 import common
 import pytest
 import torch
-from common import COLUMNS, ROOT, load
-from tools import edit
+from common import COLUMNS, ROOT, edit, load, sections
 
 BASE = "train-2-baseline.py"  # Results is the same in all eight
 ROW = dict.fromkeys(COLUMNS, "x")
@@ -89,9 +94,10 @@ def test_where_every_test_name_was_trained_on_test_unseen_is_blank(go, names):
     assert row["test_unseen"] == "" and float(row["test"]) > 0
 
 
-def test_a_table_with_other_columns_is_refused_before_training(untrained, go, table):
+@pytest.mark.parametrize("header", [HEADER.replace("train,", "more,train,"), "a table,", '"'])
+def test_a_table_with_other_columns_is_refused_before_training(header, untrained, go, table):
     table.parent.mkdir()
-    table.write_text(HEADER.replace("train,", "more,train,"))
+    table.write_text(header)
     before = common.tree(table.parent)
     done = go(untrained, results="deep")
     assert done.status == 1 and str(table) in common.one_error(done.err)
@@ -107,35 +113,119 @@ def test_where_nothing_can_be_written_is_reported_before_training(place, untrain
         go(untrained, results=place)
 
 
-def append_rows(path, barrier, worker):
-    barrier.wait()
-    for seed in range(worker, 80, 4):
-        load(BASE).append_row(path, ROW | {"seed": seed, "seconds": seed, "curve": "x" * 20_000})
+@contextlib.contextmanager
+def no_file_above(size):
+    """What would make a file larger than this fails, as on a disk that is full."""
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-def test_processes_append_side_by_side(table):
-    """No row is lost or torn, and there is one header."""
+def test_a_disk_too_small_for_the_checkpoint_is_found_before_training(go):
+    """It is one line with the path; nothing is left over, however often one tries."""
+    argv = "train-2.py", "--n-layer=1"  # its weights are most of the checkpoint
+    (checkpoint,) = go(*argv).results.glob("checkpoints/*")
+    with no_file_above(checkpoint.stat().st_size - 1):
+        for _ in range(2):
+            done = go(*argv, results="full", shell=True)
+            assert done.status == 1 and "\nstep " not in done.out
+            message = common.one_error(done.err)
+            assert str(done.results / "checkpoints") in message
+            assert os.strerror(errno.EFBIG) in message
+            assert [*(done.results / "checkpoints").iterdir()] == []
+            assert common.read_table(done.table) == []
+
+
+def test_a_disk_too_small_for_the_row_leaves_no_half_of_it(module, table):
+    module.append_row(table, COLUMNS, ROW)
+    before = table.read_bytes()
+    with no_file_above(len(before) + 9), pytest.raises(OSError, match=re.escape(str(table))):
+        module.append_row(table, COLUMNS, ROW | {"seconds": "another"})
+    assert table.read_bytes() == before
+
+
+TABLES, WRITERS = 50, 8
+
+
+def append_rows(folder, barrier, worker):
+    module = load(BASE)
+    for number in range(TABLES):
+        barrier.wait()  # so that all find no table
+        module.append_row(folder / f"{number}.csv", COLUMNS)
+        for seed in (f"{worker}.1", f"{worker}.2"):
+            row = ROW | {"seed": seed, "seconds": seed, "curve": "x" * 20_000}
+            module.append_row(folder / f"{number}.csv", COLUMNS, row)
+
+
+def test_processes_append_to_a_new_table_side_by_side(tmp_path):
+    """No row is lost or torn, there is one header, and no line is blank."""
     if "fork" not in multiprocessing.get_all_start_methods():
         pytest.skip("concurrent writers are promised on Linux and macOS")
     context = multiprocessing.get_context("fork")
-    barrier = context.Barrier(4)
-    workers = [context.Process(target=append_rows, args=(table, barrier, i)) for i in range(4)]
+    barrier = context.Barrier(WRITERS, timeout=100)  # where one fails, the others do not wait
+    workers = [
+        context.Process(target=append_rows, args=(tmp_path / "new", barrier, worker))
+        for worker in range(WRITERS)
+    ]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join()
-    assert [worker.exitcode for worker in workers] == [0] * 4
-    rows = common.read_table(table)
-    assert sorted(int(row["seed"]) for row in rows) == list(range(80))
-    assert {row["curve"] for row in rows} == {"x" * 20_000}
+    assert [worker.exitcode for worker in workers] == [0] * WRITERS
+    for number in range(TABLES):
+        rows = common.read_table(tmp_path / "new" / f"{number}.csv")
+        seeds = [f"{worker}.{i}" for worker in range(WRITERS) for i in (1, 2)]
+        assert sorted(row["seed"] for row in rows) == seeds
+        assert {row["curve"] for row in rows} == {"x" * 20_000}
 
 
 def test_a_row_is_appended_once_and_after_a_missing_newline_too(module, table):
-    module.append_row(table, ROW | {"seconds": "1.5"})
+    module.append_row(table, COLUMNS, ROW | {"seconds": "1.5"})
     table.write_bytes(table.read_bytes().removesuffix(b"\n"))
     for seconds in ("2.5", "1.5"):
-        module.append_row(table, ROW | {"seconds": seconds})
+        module.append_row(table, COLUMNS, ROW | {"seconds": seconds})
     assert [row["seconds"] for row in common.read_table(table)] == ["1.5", "2.5"]
+
+
+QUOTED = ",".join(f'"{column}"' for column in COLUMNS)
+TAKEN = {  # what may stand in a table
+    "nothing": b"",
+    "all fields quoted": f"{QUOTED}\n".encode(),
+    "as a spreadsheet saves it": f"\ufeff{QUOTED}\r\n{QUOTED.lower()}\r\n".encode(),
+}
+
+
+@pytest.mark.parametrize("content", TAKEN.values(), ids=TAKEN)
+def test_a_table_is_taken_as_a_spreadsheet_writes_it(content, module, table):
+    """And one of 0 bytes like one that is absent: the header is written."""
+    table.parent.mkdir()
+    table.write_bytes(content)
+    module.append_row(table, COLUMNS)
+    module.append_row(table, COLUMNS, ROW)
+    with open(table, newline="", encoding="utf-8-sig") as file:
+        header, *rows = csv.reader(file)
+    assert header == COLUMNS and rows[-1] == [*ROW.values()]
+    assert len(rows) == max(1, content.count(b"\n"))
+
+
+def test_it_works_without_hard_links_and_locks(go, monkeypatch):
+    """Some network and synchronised folders have neither; Windows has no fcntl."""
+
+    def refused(*args):
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    monkeypatch.setattr(os, "link", refused, raising=False)
+    fcntl = pytest.importorskip("fcntl")
+    monkeypatch.setattr(fcntl, "flock", refused)
+    monkeypatch.setattr(fcntl, "lockf", refused)
+    assert go(BASE).status == 0
+    monkeypatch.setitem(sys.modules, "fcntl", None)  # so that importing it fails
+    done = go(BASE, "--seed=1")
+    assert done.status == 0 and len(common.read_table(done.table)) == 2
 
 
 def test_unusual_characters(go, names):
@@ -152,54 +242,181 @@ def test_unusual_characters(go, names):
 def test_the_name_of_a_run_says_what_it_is(module):
     """Two kinds of run never share a file."""
     run = {"script": "train-2", "preset": "", "overrides": "", "seed": 0, "device": "cpu (A chip)"}
-    run["data_hash"] = module.NAMES_SHA256[:12]
+    run |= {"data": "names.txt", "data_hash": module.NAMES_SHA256[:12]}
 
     def name(**changes):
         return module.run_name(run | changes)
 
     assert name() == "train-2-seed0"
     final = {"preset": "final", "overrides": "n_layer=2", "seed": "3"}  # a table's row is text
-    assert name(**final) == "train-2@final-n_layer=2-seed3"
-    assert name(overrides="a=2 b=4", device="cuda (H100)") == "train-2-a=2-b=4-cuda-seed0"
-    assert name(data_hash="0123456789ab") == "train-2-0123456789ab-seed0"
+    assert name(**final) == "train-2@final,n_layer=2-seed3"
+    assert name(overrides="a=2 b=4", device="cuda (H100)") == "train-2,a=2,b=4-cuda-seed0"
+    towns = {"data": "towns.txt", "data_hash": "0123456789ab"}
+    assert name(**towns) == "train-2-towns-0123456789ab-seed0"
+    assert name(**towns | {"data_hash": "0"}) != name(**towns)
+    assert name(data="renamed.txt") == name()  # the same names
+    odd = [{"data": "ü/..\\a b\x1b[1m" * 50}, *({"overrides": f"k=..{x}b"} for x in "/\\:\x1b")]
+    for changes in odd:
+        text = name(**towns | changes)
+        assert re.fullmatch(r"[\w@,=.-]+", text) and len(text) < 99
     long = " ".join(f"setting_{i}=1.{i}" for i in range(30))
     names = {name(overrides=long + end) for end in ("", "1", "2")}
     assert len(names) == 3 and max(map(len, names)) < 50
 
 
-IGNORED = [  # what is replaced in the script, and by what
-    ("# --- Model ---\n", "# --- Model ---\n# a comment\n\n\n"),
-    ('"""AdamW: Adam', '"""Another docstring: Adam'),
-    ("PAD, BOUNDARY = 0, 1", "PAD,  BOUNDARY  =  (0,  1)"),
-    ('print(f"step', 'print(f"Step'),
-    ('sys.exit(f"error: {path} is not', 'sys.exit(f"error: {path} was not'),
-    ("timeout=10", "timeout=20"),
-    ('option(32, "width', 'option(48, "Width'),
-    ("# --- Sampling ---\n", "# --- Sampling ---\nNUMBER = 1\n"),
-]
-COUNTED = [
-    ("# --- Data ---\n", "# --- Data ---\nNUMBER = 1\n"),
-    ("int(0.8 *", "int(0.9 *"),
-    ("F.gelu(", "F.relu("),
-    ("        optimizer.step()\n", "        if step:\n            optimizer.step()\n"),
-]
+def functions(path):
+    """{name: its section} of the functions and methods of a script."""
+    found = {}
+    for section, text in sections(path).items():
+        for node in ast.parse(text).body:
+            for part in node.body if isinstance(node, ast.ClassDef) else [node]:
+                if isinstance(part, ast.FunctionDef):
+                    name = part.name if part is node else f"{node.name}.{part.name}"
+                    found[name] = section
+    return found
 
 
-@pytest.mark.parametrize("old, new", IGNORED + COUNTED)
-def test_the_source_hash_sees_code_only(old, new, tmp_path):
-    """Not layout, comments, docstrings, messages, the download of names.txt, other sections."""
-    path = tmp_path / "train-2.py"
-    path.write_bytes((ROOT / "train-2.py").read_bytes())
-    edit(path, old, new)
-    same = load(path).source_hash() == load("train-2.py").source_hash()
-    assert same == ((old, new) in IGNORED)
+def plant(path, name):
+    """Put one more statement into the function, before its first and after its docstring."""
+    nodes = ast.parse(path.read_bytes()).body
+    for part in name.split("."):
+        (node,) = [node for node in nodes if getattr(node, "name", "") == part]
+        nodes = node.body
+    first = nodes[ast.get_docstring(node) is not None]
+    lines = path.read_text("utf-8").split("\n")
+    lines.insert(first.lineno - 1, " " * first.col_offset + "None")
+    path.write_text("\n".join(lines), "utf-8")
+
+
+@functools.cache
+def known_hash():
+    return load("train-2.py").source_hash()
+
+
+@pytest.fixture
+def script(tmp_path):
+    """A copy of the last step, to change."""
+    return Path(shutil.copy(ROOT / "train-2.py", tmp_path))
+
+
+def hashed(path):
+    """The source hash of a script that need not run."""
+    module = load("train-2.py")
+    if path.read_bytes() == (ROOT / "train-2.py").read_bytes():
+        return known_hash()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "__file__", str(path))
+        return module.source_hash()
+
+
+@pytest.mark.parametrize("name", functions(ROOT / "train-2.py"))
+def test_the_source_hash_counts_what_computes(name, script):
+    """All functions of the model, its data, training and evaluation, and no other."""
+    before, section = hashed(script), functions(script)[name]
+    plant(script, name)
+    counts = section in ("Data", "Model", "Training", "Evaluation") or name == "read_items"
+    assert (hashed(script) != before) == (counts and name != "printable")
+
+
+TOP = "# --- Configuration ---\n"
+DATA = "# --- Data ---\n"
+FC = "self.fc = nn.Linear(config.n_embd, 4 * "
+USED = [(DATA, "FACTOR = 4\n\n" + DATA), (FC, FC.replace("4", "FACTOR"))]
+STEPS = '    steps: int = option(5000, "training steps")\n'
+WIDER = "    def wider(self):\n        return 4\n"
+CALLED = [(DATA, f"class Size:\n{WIDER}\n\n{DATA}"), (FC, FC.replace("4", "Size().wider()"))]
+COUNTED = {  # what is replaced in the script, and by what; before it, what is put there first
+    "a constant of the model": [("PAD, BOUNDARY = 0, 1", "PAD, BOUNDARY = 1, 0")],
+    "a constant in Configuration": [*USED, ("FACTOR = 4\n", "FACTOR = 8\n")],
+    "a constant with a type": [*USED, ("FACTOR = 4\n", "FACTOR: int = 4\n"), ("t = 4", "t = 8")],
+    "a function in Configuration": [*CALLED, ("return 4\n", "return 8\n")],
+    "an attribute of Config": [(STEPS, f"    FACTOR = 4\n{STEPS}"), ("FACTOR = 4", "FACTOR = 8")],
+    "a class variable of Config": [
+        (STEPS, f"    FACTOR: ClassVar[int] = 4\n{STEPS}"),
+        ("int] = 4", "int] = 8"),
+    ],
+    "a property of Config": [(STEPS, STEPS + WIDER), ("return 4\n", "return 8\n")],
+    "a new field": [(STEPS, f"    extra: int = 4\n{STEPS}")],
+    "the type of a field": [(STEPS, STEPS.replace("int", "float"))],
+    "a class attribute": [("class MLP(nn.Module):\n", "class MLP(nn.Module):\n    factor = 4\n")],
+    "a decorator": [("@torch.no_grad()\ndef token_losses", "def token_losses")],
+    "an activation": [("F.gelu(", "F.relu(")],
+    "the seed of a model": [("manual_seed(config.seed)\n    return", "manual_seed(0)\n    return")],
+    "the longest line": [("LONGEST = 1000", "LONGEST = 2000")],
+    "an import that is used": [("torch.nn.functional as F", "torch.special as F")],
+    "an import of all": [(TOP, f"from math import *\n{TOP}")],
+    "a statement": [(TOP, f"torch.set_default_dtype(torch.float64)\n{TOP}")],
+    "an assignment to a module": [(TOP, f"torch.backends.mkldnn.enabled = False\n{TOP}")],
+    "a statement in Main": [("# --- Main ---\n", "# --- Main ---\nF.gelu = F.relu\n")],
+    "a function in Sampling": [("@torch.no_grad()\ndef generate", "def f():\n    pass\n\n\n\\g")],
+    "a function in Results": [("def strip(tree)", "def f():\n    pass\n\n\n\\g")],
+    "a method of that name": [
+        ("    def forward(self, x):\n        x = F", "    main = print\n\\g")
+    ],
+    "a change after an odd banner": [
+        ("# --- Model ---", "# ---- Model ----"),
+        ("F.gelu(", "F.relu("),
+    ],
+}
+RATE = 'RATE = {"learning_rate": 4e-3'
+IGNORED = {
+    "a comment, blank lines": [("# --- Model ---\n", "# --- Model ---\n# a comment\n\n\n")],
+    "a banner": [("# --- Sampling ---", "# ---- Sampling ----")],
+    "the module's docstring": [('"""+ GELU: a', '"""gelu: one')],
+    "a class's docstring": [('"""Tokens (B, T) -> the', '"""Tokens -> the')],
+    "a function's docstring": [('"""AdamW: Adam', '"""Another: Adam')],
+    "layout": [("PAD, BOUNDARY = 0, 1", "(PAD,  BOUNDARY)  =  0, \\\n  1")],
+    "what print is given": [('print(f"step', 'print(f"Step')],
+    "what sys.exit is given": [("is not UTF-8 text: {error}", "was not UTF-8 text: {error}")],
+    "BUILDS_ON": [('BUILDS_ON = "', 'BUILDS_ON = "another-')],
+    "a preset": [('"label": "+ dropout"', '"label": "dropout"')],
+    "a constant of presets": [(RATE, RATE.replace("4", "8"))],
+    "a default and its help": [('option(32, "width', 'option(48, "Width')],
+    "a limit": [('"CPU threads", high=1024', '"CPU threads", high=2048')],
+    "a default without option()": [(STEPS, "    steps: int = 100\n")],
+    "a constant of defaults": [
+        (DATA, f"NUMBER = 7\n\n{DATA}"),
+        (STEPS, STEPS.replace("5000", "NUMBER")),
+        ("NUMBER = 7", "NUMBER = 8"),
+    ],
+    "an import that is not used": [("import argparse\n", "import argparse\nimport array\n")],
+    "one beside others that are": [
+        ("import asdict, dataclass", "import asdict, astuple, dataclass")
+    ],
+    "an import for the command line": [("import argparse\n", "import argparse as argparse\n")],
+    "the address of the names": [('NAMES_URL = "https', 'NAMES_URL = "http')],
+    "the hash of the names": [('NAMES_SHA256 = "0', 'NAMES_SHA256 = "1')],
+    "a column": [('COLUMNS = """script', 'COLUMNS = """more script')],
+    "the last lines": [("        main()\n    except", "        main([])\n    except")],
+}
+CASES = [(name, True) for name in COUNTED] + [(name, False) for name in IGNORED]
+
+
+@pytest.mark.parametrize("name, counts", CASES)
+def test_the_source_hash_counts_all_but_named_exceptions(name, counts, script):
+    """In the replacement, \\g is what is replaced."""
+    *first, change = (COUNTED if counts else IGNORED)[name]
+    for old, new in first:
+        edit(script, old, new)
+    before = hashed(script)
+    edit(script, change[0], change[1].replace("\\g", change[0]))
+    assert (hashed(script) != before) == counts
+
+
+@pytest.mark.parametrize("change", ["a byte-order mark", "Windows line ends"])
+def test_the_source_hash_is_that_of_the_text_however_it_is_saved(change, script):
+    text, before = script.read_text("utf-8"), hashed(script)
+    with_mark = "\ufeff" + text if change == "a byte-order mark" else text.replace("\n", "\r\n")
+    script.write_bytes(with_mark.encode())
+    assert hashed(script) == before == load(script).source_hash()
 
 
 ALONE = """
 import ast, hashlib, sys
 from pathlib import Path
-tree = ast.parse(Path(sys.argv[1]).read_text("utf-8"))
-tree.body = [node for node in tree.body if getattr(node, "name", "") == "source_hash"]
+tree = ast.parse(Path(sys.argv[1]).read_bytes())
+functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+tree.body = [node for node in functions if not node.decorator_list]
 exec(compile(tree, "script", "exec"), space := dict(globals(), __file__=sys.argv[1]))
 print(space["source_hash"]())
 """

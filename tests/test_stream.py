@@ -120,6 +120,18 @@ def test_a_text_goes_on_beyond_its_window_in_characters_only(text):
     assert max(seen) == 8
 
 
+def test_a_step_is_called_by_its_name(call, tmp_path):
+    """Its settings are the same given as flags, but not both."""
+    call("--grad-clip", 1, "--n-head", 1)
+    call(script=f"{LAST}.py,grad_clip=1,n_head=1", results="named")
+    rows = [read(tmp_path / name)[0] for name in ("results", "named")]
+    assert rows[0]["loss"] == rows[1]["loss"] and rows[0]["settings"] == rows[1]["settings"]
+    paths = [[*(tmp_path / x / "checkpoints").iterdir()] for x in ("results", "named")]
+    assert paths[0][0].name == paths[1][0].name
+    with pytest.raises(Failure, match="grad_clip is in the name"):
+        call("--grad-clip", 2, script=f"{LAST},grad_clip=1")
+
+
 def test_an_interrupted_run_goes_on_to_the_same_end(call, tmp_path, monkeypatch):
     """Ctrl-C comes before the second evaluation."""
 
@@ -127,10 +139,10 @@ def test_an_interrupted_run_goes_on_to_the_same_end(call, tmp_path, monkeypatch)
         module = load(path)
         evaluate = module.evaluate
 
-        def stop(*parts):
-            if parts[-1]["curve"]:
+        def stop(model, optimizer, data, config, state, *rest):
+            if state["curve"]:
                 raise KeyboardInterrupt
-            evaluate(*parts)
+            return evaluate(model, optimizer, data, config, state, *rest)
 
         module.evaluate = stop
         return module

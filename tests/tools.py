@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import renew
-from common import CHAIN, ROOT
+from common import CHAIN, ROOT, edit
 from lib.measured import Measured
 from lib.pages import BLOCKS
 from lib.steps import find_steps
@@ -20,13 +20,6 @@ from lib.tables import RESULTS, read_csv
 
 COLUMNS = RESULTS
 BASE, WIDE, HEADS, LAYERS, MLP, LN, ROPE, LAST = (name.removesuffix(".py") for name in CHAIN)
-
-
-def edit(path, old, new):
-    """Replace what must occur in the file exactly once."""
-    text = path.read_text("utf-8")
-    assert text.count(old) == 1, f"{old!r} occurs {text.count(old)} times in {path.name}"
-    path.write_text(text.replace(old, new), "utf-8")
 
 
 def write_table(path, rows):
@@ -42,7 +35,7 @@ STUB = '''\
 """stub: a script that ends at once.
 
 What it is for."""
-import csv, json, os, sys, time, types
+import argparse, csv, json, os, sys, time, types
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -63,24 +56,28 @@ load_data = lambda file, config, device: types.SimpleNamespace(hash=NAMES_SHA256
 
 def run_name(run):
     step = run["script"] + (f"@{run['preset']}" if run["preset"] else "")
-    return "-".join([step, *run["overrides"].split(), f"seed{run['seed']}"])
+    return ",".join([step, *run["overrides"].split()]) + f"-seed{run['seed']}"
 
 def parse(argv):
-    given = dict(zip(argv, [*argv[1:], ""]))
-    preset = given.get("--preset", "")
-    config = Config(**PRESETS[preset]["settings"] if preset else {})
-    words = [f"steps={given['--steps']}"] if "--steps" in given else []
-    config = replace(config, steps=int(given.get("--steps", config.steps)))
-    return preset, replace(config, seed=int(given["--seed"])), " ".join(words)
+    parser = argparse.ArgumentParser()
+    for name in Config.__annotations__:
+        parser.add_argument("--" + name.replace("_", "-"), type=int, default=argparse.SUPPRESS)
+    for flag in "--preset", "--device", "--data", "--results-dir":
+        parser.add_argument(flag, default="")
+    parser.add_argument("--resume", action="store_true")
+    options = parser.parse_args(argv)
+    base = Config(**PRESETS[options.preset]["settings"] if options.preset else {})
+    given = {name: value for name, value in vars(options).items() if hasattr(base, name)}
+    own = [f"{x}={y}" for x, y in sorted(given.items()) if x != "seed" and y != getattr(base, x)]
+    return options, replace(base, **given), " ".join(own)
 
 def main():
     with open(HERE / "calls", "a") as file:
         print(Path(__file__).name, *sys.argv[1:], file=file)
-    given = dict(zip(sys.argv[1:], [*sys.argv[2:], ""]))
-    seed, folder = given["--seed"], Path(given["--results-dir"])
+    options, config, overrides = parse(sys.argv[1:])
+    seed, folder = config.seed, Path(options.results_dir)
     pass  # BEHAVIOUR
-    preset, config, overrides = parse(sys.argv[1:])
-    row = dict.fromkeys(COLUMNS, "1") | {"script": Path(__file__).stem, "preset": preset}
+    row = dict.fromkeys(COLUMNS, "1") | {"script": Path(__file__).stem, "preset": options.preset}
     row |= {"overrides": overrides, "data_hash": NAMES_SHA256[:12], "seed": seed, "device": "cpu"}
     row |= {"source": source_hash(), "finished": "2026-01-01T00:00:00Z", "samples": "[]"}
     row |= {"settings": json.dumps(asdict(config)), "curve": ""}

@@ -20,13 +20,13 @@ class Failure(Exception):
 class Parser(argparse.ArgumentParser):
     """A parser without abbreviations, which shows its description as it is written."""
 
-    def __init__(self, description):
-        raw = argparse.RawDescriptionHelpFormatter
-        super().__init__(description=description, formatter_class=raw, allow_abbrev=False)
+    def __init__(self, description, **options):
+        options |= {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
+        super().__init__(description=description, **options)
 
     def add_step_names(self):
         """The argument that says which steps a command works on."""
-        text = "a step such as train-2 or train-2@final, an idea, or a group of ideas"
+        text = "a step such as train-2@final or train-2,n_layer=2, an idea, or a group of ideas"
         self.add_argument("names", nargs="*", metavar="NAME", help=text)
 
     def error(self, message):
@@ -45,6 +45,13 @@ def count(text):
     if int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a number from 1 up")
     return int(text)
+
+
+def file_path(text):
+    """A path, as the type of a flag. `~` is the home folder; a shell leaves it in --data=~/x."""
+    if not text:
+        raise argparse.ArgumentTypeError("an empty path: is a shell variable unset?")
+    return Path(os.path.expanduser(text))
 
 
 def interrupt(*signal_and_frame):

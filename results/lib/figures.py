@@ -14,7 +14,6 @@ import numpy as np
 from lib.known import LAST
 from lib.measured import ngram_label
 from lib.stats import edge
-from lib.tables import key_of
 
 # Okabe and Ito's color-blind-safe palette, with gray for its yellow, too pale for a line on white.
 COLOURS = "#000000 #E69F00 #56B4E9 #009E73 #999999 #0072B2 #D55E00 #CC79A7".split()
@@ -119,7 +118,7 @@ def positions_of(m):
     found = {}
     for row in m.of_now("by-position.csv"):
         if row["targets"] >= 100:
-            at = found.setdefault(m.label(key_of(row)), {}).setdefault(row["position"], [])
+            at = found.setdefault(m.label(row["step"]), {}).setdefault(row["position"], [])
             at.append(row["loss"])
     lines = {label: [[*at], [*at.values()]] for label, at in found.items()}
     return lines if len(lines) > 1 else {}

@@ -11,8 +11,8 @@ QUESTIONS = {  # that the diff of a step answers
     "train-2": "Does a smooth activation help?",
 }
 WITHOUT = {  # part: a step with it, the same without it, and the last step without it
-    "heads": ("train-2-2head", "train-2-one-head", "train-2-with-one-head"),
-    "layers 2 to 4": ("train-2-2head-4layer", "train-2-residual", "train-2-with-one-layer"),
+    "heads": ("train-2-2head", "train-2-2head,n_head=1", "train-2,n_head=1"),
+    "layers 2 to 4": ("train-2-2head-4layer", "train-2-residual", "train-2,n_layer=1"),
     "residual connections": ("train-2-residual", "train-2-2head", "train-2-without-residual"),
     "MLP": ("train-2-2head-4layer-mlp", "train-2-2head-4layer", "train-2-without-mlp"),
     "LayerNorm": ("train-2-2head-4layer-mlp-ln", "train-2-2head-4layer-mlp", "train-2-no-norm"),
@@ -30,11 +30,17 @@ PARTS = {  # what is made of several ideas
         "train-2-rmsnorm",
         "train-2-final-layernorm",
     ],
-    "train-2@best": [f"train-2-final-{x}" for x in ("rate", "to-zero", "dropout", "decay")],
+    "train-2@best": [
+        "train-2@final,learning_rate=0.003",
+        "train-2@final,lr_decay_to=0.0",
+        "train-2@final,dropout=0.1",
+        "train-2@final,weight_decay=0.1",
+    ],
 }
 MODERN, DISTILLED = "train-2-modern", "train-2-distilled"
 # The models with the lowest losses, and one that is trained alone for as long as a student.
-LOWEST = [MODERN, f"{MODERN}-80k", DISTILLED, f"{DISTILLED}-drawn", f"{DISTILLED}-ngram"]
+LOWEST = [f"{MODERN}@best", f"{MODERN}@best,steps=80000"]
+LOWEST += [f"{script}@best" for script in (DISTILLED, f"{DISTILLED}-drawn", f"{DISTILLED}-ngram")]
 NO_CANDIDATES = set(  # settings that make another task, and are not chosen on the validation set
     "n_embd n_head n_layer steps batch_size eval_interval seed split_seed threads validate".split()
 )

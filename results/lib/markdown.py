@@ -22,8 +22,8 @@ def table(header, rows):
 
 
 def link(step, folder):
-    """The step's label, linked to its script or patch."""
-    target = os.path.relpath(step.patch or step.path, folder).replace(os.sep, "/")
+    """The step's label, linked to its script or patch, or to the list of settings."""
+    target = os.path.relpath(step.file, folder).replace(os.sep, "/")
     return f"[{step.label}]({urllib.parse.quote(target)})"
 
 

@@ -9,20 +9,22 @@ from functools import cached_property
 
 from lib.command import ROOT, Failure
 from lib.known import CONTROLS, LAST, LOWEST, MODERN, NO_CANDIDATES, PARTS, REPLICATIONS, WITHOUT
+from lib.names import preset_of, script_of, with_preset, with_settings
+from lib.patches import patches
 from lib.stats import changes, combine, holm, interval
-from lib.steps import find_steps, fingerprint
+from lib.steps import find, find_steps, fingerprint
 from lib.tables import (
     CANONICAL,
     TABLES,
     Condition,
     copies,
-    key_of,
     left_out,
     read_results,
     read_table,
     runs,
 )
 
+VALIDATE = Condition("--validate")
 NGRAMS = {"bigram": "bigram (add-one)", "kneser-ney": "Kneser-Ney {}-gram"}
 
 
@@ -52,9 +54,11 @@ class Measured:
     """The steps of a folder with what is recorded and published of them."""
 
     def __init__(self, root=ROOT):
-        self.root, self.found = root, {}
+        self.root, self.found, self.by_name, self.of_script = root, {}, {}, {}
         self.steps = find_steps(root)
         self.rows = read_results(root / "results" / "results.csv")
+        for row in self.rows:
+            self.of_script.setdefault((row["script"], row["preset"]), []).append(row)
         self.tables = {name: read_table(root, name) for name in TABLES}
         self.copies = copies(self.rows, self.steps)
         labels = set()
@@ -62,7 +66,7 @@ class Measured:
             if step.script not in self.copies:
                 if step.label in labels:  # a copied script may have kept its label
                     label = f"{step.label} ({step.script})"
-                    if step.preset:  # which a copy has as well
+                    if step.is_preset:  # which a copy has as well
                         label = f"{self.steps[step.script].label}, {step.label}"
                     self.steps[key] = replace(step, label=label)
                 labels.add(self.steps[key].label)
@@ -71,7 +75,7 @@ class Measured:
     @property
     def compared(self):
         """The chain and the presets that have runs, in the order of the tables."""
-        own = [x for x in self.steps.values() if not x.patch and x.script not in self.copies]
+        own = [x for x in self.steps.values() if not x.is_idea and x.script not in self.copies]
         return [step for step in own if not step.preset or self.runs(step)]
 
     @property
@@ -84,32 +88,47 @@ class Measured:
 
     def group(self, name):
         """The ideas, controls or replications of a group, by their change in test."""
-        found = [x for x in self.steps.values() if x.group == name and not x.preset]
+        found = [x for x in self.steps.values() if x.group == name and not x.is_preset]
         return sorted(found, key=lambda x: getattr(self.effect(x.key), "mean", math.inf))
 
     @property
     def groups(self):
         """The groups of ideas, without controls and replications."""
-        groups = {step.group for step in self.steps.values() if step.patch}
+        groups = {step.group for step in self.steps.values() if step.is_idea}
         return sorted(groups - {CONTROLS, REPLICATIONS})
 
-    def check(self, name):
-        """Raise Failure for an unknown name. That of an idea may have no step just now."""
-        script = name.partition("@")[0]
-        patch = self.root / "results" / "ideas" / f"{script.removeprefix('train-2-')}.patch"
-        if name not in self.steps | NGRAMS and (script in self.steps or not patch.exists()):
+    def step(self, name):
+        """The step that a name calls; None where there is none, or none just now."""
+        if name not in self.by_name:
+            self.by_name[name] = find(self.steps, name)
+        return self.by_name[name]
+
+    def key(self, name):
+        """The one name of what a name calls. That of an idea may have no step just now."""
+        if name in NGRAMS:
+            return name
+        if step := self.step(name):
+            return step.key
+        script = script_of(name)
+        if script in self.steps or f"{script}.py" not in patches(self.root):
             raise Failure(f"there is no step, idea or n-gram model {name}")
+        return name
 
     def label(self, name):
-        return self.steps[name].label if name in self.steps else name
+        step = self.step(name)
+        return step.label if step else name
 
     # --- Losses ---
     def runs(self, step, condition=CANONICAL):
         """The rows that count, {seed, or (split, seed): row}."""
         key = step.key, condition.flags, condition.data_hash
         if key not in self.found:
-            self.found[key] = runs(self.rows, step, condition)
+            self.found[key] = runs(self.rows_of(step), step, condition)
         return self.found[key]
+
+    def rows_of(self, step):
+        """The rows of the step's script and preset, whether they count or not."""
+        return self.of_script.get((step.script, step.preset), [])
 
     def others(self):
         """The rows that count nowhere, with `why`."""
@@ -129,7 +148,7 @@ class Measured:
                 return {}  # they are of the test set of the default split
             found = self.ngrams(condition).get(name, {}).get(loss)
             return {} if found is None else found
-        step = self.steps.get(name)
+        step = self.step(name)
         rows = self.runs(step, condition) if step else {}
         values = {pair: figure(row, loss) for pair, row in rows.items()}
         values = {pair: value for pair, value in values.items() if value is not None}
@@ -146,7 +165,7 @@ class Measured:
 
     def effect(self, name, base=None, loss="test", condition=CANONICAL):
         """The interval of the paired change from the base, or from what the step builds on."""
-        base = base or (self.steps[name].builds_on if name in self.steps else None)
+        base = base or getattr(self.step(name), "builds_on", None)
         if base is None:
             return None
         return interval(changes(*(self.values(x, loss, condition) for x in (name, base))))
@@ -171,11 +190,11 @@ class Measured:
     # --- The other tables, as far as they are of the steps as they are now ---
     def of_now(self, file):
         now = {key: step.fingerprint for key, step in self.steps.items()}
-        return [row for row in self.tables[file] if row["fingerprint"] == now.get(key_of(row))]
+        return [row for row in self.tables[file] if row["fingerprint"] == now.get(row["step"])]
 
     @cached_property
     def speeds(self):
-        return {key_of(row): row for row in self.of_now("speed.csv")}
+        return {row["step"]: row for row in self.of_now("speed.csv")}
 
     def time(self, name, of):
         """The training time as a fraction of another step's; None where one was not timed."""
@@ -186,12 +205,12 @@ class Measured:
 
     def new_names(self, name):
         """The fraction of generated names that are in neither split; None where not counted."""
-        rows = [row for row in self.of_now("generated.csv") if key_of(row) == name]
+        rows = [row for row in self.of_now("generated.csv") if row["step"] == name]
         return sum(x["new"] for x in rows) / sum(x["names"] for x in rows) if rows else None
 
     @cached_property
     def published(self):
-        return {key_of(row): row for row in self.tables["published/chain.csv"]}
+        return {row["step"]: row for row in self.tables["published/chain.csv"]}
 
     def texts(self):
         """The runs of stream.py, {(script, text, block size, settings): {seed: its newest row}}."""
@@ -206,39 +225,36 @@ class Measured:
 
     # --- What was tried on the validation set ---
     def candidates(self, step):
-        """What was tried of a step: [(its settings that differ from the step's, the condition)]."""
+        """What was tried of a step: [(its settings that differ from the step's, its name)].
+
+        A step of settings.csv that was tried varies in what its name sets, one at a time.
+        """
         own, found = asdict(step.config), {}
-        # A flag without a value cannot be turned off again on a command line.
-        names = sorted(x for x in own.keys() - NO_CANDIDATES if not isinstance(own[x], bool))
-        for row in self.rows:
+        names = sorted((step.settings or own).keys() - NO_CANDIDATES)
+        for row in self.rows_of(step):
             settings = row["settings"]
-            if (
-                key_of(row) == step.key
-                and settings.get("validate")
-                and own.keys() <= settings.keys()
-            ):
+            if settings.get("validate") and own.keys() <= settings.keys():
                 changed = {x: settings[x] for x in names if settings[x] != own[x]}
-                flags = [f"--{x.replace('_', '-')}={value}" for x, value in changed.items()]
-                condition = Condition("--validate", *flags)
-                if self.runs(step, condition):
-                    found[tuple(changed.items())] = changed, condition
-        return [found[key] for key in sorted(found)]
+                name = with_settings(step.key, changed)
+                if len(changed) < 2 or not step.settings:
+                    if self.values(name, condition=VALIDATE):
+                        found[tuple(changed.items())] = changed, name
+        return [found[key] for key in sorted(found)] if () in found or not step.settings else []
 
     def at_rates(self, step):
         """{rate: the condition} of those candidates that differ in the learning rate alone."""
-        own = step.config.learning_rate
-        found = {
-            changed.get("learning_rate", own): condition
-            for changed, condition in self.candidates(step)
-            if changed.keys() <= {"learning_rate"}
-        }
+        found = {}
+        for changed, _ in self.candidates(step):
+            if changed.keys() <= {"learning_rate"}:
+                flags = [f"--learning-rate={rate}" for rate in changed.values()]
+                rate = changed.get("learning_rate", step.config.learning_rate)
+                found[rate] = Condition("--validate", *flags)
         return dict(sorted(found.items()))
 
     # --- Elsewhere ---
     def taken(self, idea, of=LAST):
         """The change that a part makes: a step against the idea that is that step without it."""
-        _, at, preset = of.partition("@")
-        return self.effect(of, f"{idea}{at}{preset}")
+        return self.effect(of, with_preset(idea, preset_of(of)))
 
     @cached_property
     def elsewhere(self):
@@ -267,7 +283,7 @@ class Measured:
     # --- What a model costs ---
     def seconds(self, step):
         """The time of all training steps, those of its teachers included; 0 if it was not timed."""
-        teachers = [step.key.replace(step.script, MODERN)] * getattr(step.config, "teachers", 0)
+        teachers = [with_preset(MODERN, step.preset)] * getattr(step.config, "teachers", 0)
         ms = [self.speeds.get(key, {}).get("ms_per_step", 0) for key in (step.key, *teachers)]
         return step.config.steps * sum(ms) / 1000 if all(ms) else 0
 
@@ -278,16 +294,17 @@ class Measured:
         for row in ngrams.values():
             cost = row["counts"], row["seconds"]
             found.append(Model(ngram_label(row), "n-gram", *cost, row["test"]))
-        ideas = [step for step in self.steps.values() if step.script in LOWEST]
+        lowest = {script_of(name) for name in LOWEST}
+        ideas = [step for step in self.steps.values() if step.script in lowest]
         for step in filter(self.runs, [*self.compared, *ideas]):
-            kind = "idea" if step.patch else "preset" if step.preset else "step"
+            kind = "idea" if step.is_idea else "preset" if step.preset else "step"
             (params,) = {row["params"] for row in self.runs(step).values()}
             test = self.mean(step.key).mean
             found.append(Model(step.label, kind, params, self.seconds(step), test))
         for row in self.of_now("ensemble.csv"):
-            if not self.seconds(self.steps[key_of(row)]):
+            step, several, mixed = self.steps[row["step"]], row["models"] > 1, row["weight"] > 0
+            if not self.seconds(step):
                 continue
-            step, several, mixed = self.steps[key_of(row)], row["models"] > 1, row["weight"] > 0
             label = step.label + (f", average of {row['models']}" if several else "")
             numbers, seconds = row["params"] + row["counts"], row["models"] * self.seconds(step)
             if mixed and ngrams:
@@ -315,14 +332,14 @@ class Measured:
     def transfer(self):
         """The ideas that were run with preset 64x4, too, {key: (change, change there)}."""
         ordered = sorted(self.family.items(), key=lambda item: item[1].mean)
-        both = {key: (small, self.effect(f"{key}@64x4")) for key, small in ordered}
+        both = {key: (small, self.effect(with_preset(key, "64x4"))) for key, small in ordered}
         return {key: (small, wide) for key, (small, wide) in both.items() if wide and wide.n > 2}
 
-    def parts(self, whole, suffix=""):
+    def parts(self, whole, preset=""):
         """{label: change in test}: of each part, their sum, the whole, the whole beyond the sum."""
 
         def change(key):
-            step = self.steps.get(key + suffix)
+            step = self.step(with_preset(key, preset) if preset else key)
             return changes(*map(self.values, (step.key, step.builds_on))) if step else {}
 
         found = {self.label(key): change(key) for key in PARTS[whole]}
@@ -336,7 +353,7 @@ class Measured:
 
         None unless all of them are recorded.
         """
-        rows = [row for row in self.published.values() if row["rebuilt"] and not row["preset"]]
+        rows = [x for x in self.published.values() if x["rebuilt"] and not preset_of(x["step"])]
         found = [(self.mean(row["rebuilt"], "test_from_2nd"), row["exact"]) for row in rows]
         if not all(again for again, _ in found):
             return None

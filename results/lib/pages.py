@@ -13,6 +13,7 @@ import difflib
 import html
 import math
 import re
+from collections import Counter
 from itertools import pairwise
 
 from lib.command import Failure
@@ -40,10 +41,11 @@ from lib.markdown import (
     spread,
     table,
 )
-from lib.measured import ngram_label
+from lib.measured import VALIDATE, ngram_label
+from lib.names import script_of, with_preset
 from lib.stats import Interval, edge, interval
 from lib.steps import docstring
-from lib.tables import Condition, key_of
+from lib.tables import Condition
 
 
 # --- Tables with a row per step ---
@@ -117,7 +119,7 @@ def comparison(m, folder):
 def losses(m, folder):
     """The chain and the presets, in all columns."""
     names = {"train": "train", "test": "test", "from 2nd": "test_from_2nd", "unseen": "test_unseen"}
-    errors = {key_of(row): f"±{row['error']:.4f}" for row in m.of_now("over-names.csv")}
+    errors = {row["step"]: f"±{row['error']:.4f}" for row in m.of_now("over-names.csv")}
 
     def loss(name):
         return lambda m, step: spread(m.values(step.key, name))
@@ -165,13 +167,15 @@ def group(m, folder, *words):
 
 
 def rates(m, folder):
-    """The chain at other learning rates: validation losses, and the changes from step to step."""
+    """The chain at rates that several of its steps had: validation losses, and changes."""
     conditions = {step.key: m.at_rates(step) for step in m.chain}
-    tried = sorted({rate for found in conditions.values() for rate in found})
+    times = Counter(rate for found in conditions.values() for rate in found)
+    tried = sorted(rate for rate in times if times[rate] > 1)
     rows = []
     for step in m.chain if tried else []:
         cells = dict.fromkeys(tried, NONE)
-        for rate, at in conditions[step.key].items():
+        for rate in cells.keys() & conditions[step.key].keys():
+            at = conditions[step.key][rate]
             found = m.effect(step.key, condition=at)
             against = f"<br>{change(found)}" if found else ""
             cells[rate] = mean(m.values(step.key, condition=at)) + against
@@ -182,20 +186,20 @@ def rates(m, folder):
 def tried(m, folder):
     """The ideas that were evaluated on the validation set, one line per candidate."""
     rows = []
-    for step in [step for step in m.steps.values() if step.patch]:
+    for step in [step for step in m.steps.values() if step.is_idea]:
         found = m.candidates(step)
         tuned = {name: getattr(step.config, name) for changed, _ in found for name in changed}
-        for changed, condition in found:
-            what = " ".join(f"{name}={value}" for name, value in (tuned | changed).items())
+        for changed, name in found:
+            what = " ".join(f"{key}={value}" for key, value in (tuned | changed).items())
             what += "" if changed or not tuned else " (its own)"
-            values = m.values(step.key, condition=condition)
+            values = m.values(name, condition=VALIDATE)
             rows.append([link(step, folder), what or "as it is", len(values), mean(values)])
     return table("idea,candidate,seeds,validation".split(","), rows)
 
 
 def recipes(m, folder):
     """The presets, and the ideas that build on the long ones."""
-    ideas = [x for x in m.steps.values() if x.patch and not x.preset]
+    ideas = [x for x in m.steps.values() if x.is_idea and not x.is_preset]
     ideas = [x for x in ideas if x.builds_on in (f"{LAST}@20k", f"{LAST}@final")]
     ideas.sort(key=lambda x: (x.builds_on, x.label))
     own = {"against": COLUMNS["builds on"]} | columns("train,test")
@@ -220,7 +224,7 @@ def parts(m, folder):
     """What is made of several ideas, beside each of them alone and their sum."""
     rows = []
     for whole in PARTS:
-        small, wide = m.parts(whole), {} if "@" in whole else m.parts(whole, "@64x4")
+        small, wide = m.parts(whole), {} if "@" in whole else m.parts(whole, "64x4")
         rows += [[label, change(found), change(wide.get(label))] for label, found in small.items()]
     return table(["what", "change in test", "change at 64x4"], rows)
 
@@ -264,7 +268,8 @@ def amounts(m, folder):
         ngram = m.ngrams(script=script).get("kneser-ney")
         if ngram and script in m.steps:
             label = "all of the names" if script == LAST else m.label(script)
-            found = [m.mean(x, y) for x in (script, f"{script}@best") for y in ("test", "lowest")]
+            names = script, with_preset(script, "best")
+            found = [m.mean(x, y) for x in names for y in ("test", "lowest")]
             rows.append([label, number(ngram["test"], 3), *(plus_minus(x, number) for x in found)])
     return table("training names,Kneser-Ney,+ GELU,its lowest,best,its lowest".split(","), rows)
 
@@ -297,7 +302,7 @@ def ensemble(m, folder):
         gain = Interval(row["test"] - single, row["error"], 1)
         sizes = f"{row['params']:,}", f"{row['counts']:,}", number(row["ms_per_name"], 2)
         losses = [number(row[x]) for x in ("validation", "test", "test_from_2nd", "test_unseen")]
-        of = m.label(key_of(row)), row["models"], f"{row['weight']:.0%}"
+        of = m.label(row["step"]), row["models"], f"{row['weight']:.0%}"
         rows.append([*of, *sizes, *losses, change(gain) if row["error"] else NONE])
     header = "step,models,Kneser-Ney,parameters,counts,ms per name,validation,test,from 2nd,unseen"
     return table([*header.split(","), "change from one model"], rows)
@@ -305,15 +310,16 @@ def ensemble(m, folder):
 
 def on_modern(m, folder):
     """What ideas change in the modern model, with its preset fast."""
-    keys = [x.key for x in m.steps.values() if x.builds_on == MODERN and x.script not in LOWEST]
-    steps = [m.steps[f"{key}@fast"] for key in keys if f"{key}@fast" in m.steps]
+    lowest = {script_of(name) for name in LOWEST}
+    keys = [x.key for x in m.steps.values() if x.builds_on == MODERN and x.script not in lowest]
+    steps = [step for step in (m.step(with_preset(key, "fast")) for key in keys) if step]
     own = columns("parameters,seeds,train,test,change in test,relative step time")
     return of_steps(m, folder, steps, own, first="idea")
 
 
 def distilled(m, folder):
     """The modern model with the preset best, the same trained longer, and students of its size."""
-    steps = [m.steps.get(f"{script}@best") or m.steps.get(script) for script in LOWEST]
+    steps = [m.step(name) for name in LOWEST]
 
     def against(m, step, base):
         return NONE if step.key == base else change(m.effect(step.key, base))
@@ -384,7 +390,7 @@ def chain(m, folder):
         title, _, explanation = docstring(step.text).partition("\n\n")
         title = title.partition(":")[2].strip()
         summary = html.escape(QUESTIONS.get(step.key, title))
-        base = m.steps[step.builds_on]
+        base = m.step(step.builds_on)
         found = plus_minus(m.effect(step.key))
         blocks += [
             f"<details>\n<summary><b>{html.escape(step.label)}</b>: {summary}</summary>",
@@ -480,7 +486,7 @@ def learned(m, step):
 
 def ensemble_of(m, step, models, mixed):
     """The test loss of the largest average of a step up to that many models, mixed or not."""
-    rows = [row for row in m.of_now("ensemble.csv") if key_of(row) == step]
+    rows = [row for row in m.of_now("ensemble.csv") if row["step"] == step]
     rows = [row for row in rows if row["models"] <= models and (row["weight"] > 0) == mixed]
     return max(rows, key=lambda row: row["models"])["test"] if rows else None
 
@@ -516,10 +522,8 @@ def count(m, what):
     usage = ":".join([name, *"ABC"[: len(steps)]])
     if usage not in COUNTS:
         raise Failure(f"no count {what!r}; there are {', '.join(COUNTS)}")
-    for step in steps:
-        m.check(step)
     form, function = COUNTS[usage]
-    value = function(m, *steps)
+    value = function(m, *map(m.key, steps))
     values = value if isinstance(value, tuple) else (value,)
     return values[0], "" if value is None else form.format(*values)
 
@@ -552,15 +556,12 @@ def fill(m, marker):
         value, text = count(m, *words)
         found = None if value is None else interval(float(value))
     elif kind == "mean":
-        name, loss = words[0], words[1] or "test"
-        m.check(name)
+        name, loss = m.key(words[0]), words[1] or "test"
         found = m.mean(name, loss)
         text = plus_minus(found, signed if "-" in loss else number)
     else:
         a, b, loss = words
-        m.check(a)
-        m.check(b)
-        found = m.effect(a, b, loss or "test")
+        found = m.effect(m.key(a), m.key(b), loss or "test")
         text = plus_minus(found)
     if found is None:
         return NOT_RECORDED, None

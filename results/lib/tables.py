@@ -1,20 +1,16 @@
 """The tables: reading and writing them, and which row of results.csv counts for which step."""
 
-import argparse
 import csv
 import hashlib
 import io
 import json
 import math
-from contextlib import redirect_stderr
 from dataclasses import asdict
 from datetime import datetime
-from pathlib import Path
 
-from lib.command import Failure, write_whole
-from lib.steps import fingerprint
-
-csv.field_size_limit(2**31 - 1)  # a long curve is one field
+from lib.command import Failure, Parser, file_path, write_whole
+from lib.files import numbered
+from lib.steps import fingerprint, parsed, refuse_twice
 
 
 # --- Columns, and how each is read ---
@@ -64,18 +60,18 @@ READ = {column: kind for kind, columns in KINDS.items() for column in columns.sp
 RESULTS = """script preset overrides seed params train test test_from_2nd test_unseen seconds device
 torch data data_hash source finished settings samples curve""".split()
 TABLES = {  # besides results.csv
-    "speed.csv": "script preset fingerprint ms_per_step ratio threads device torch",
+    "speed.csv": "step fingerprint ms_per_step ratio threads device torch",
     "ngram.csv": "script data data_hash model context discount counts seconds train test "
     "test_from_2nd test_unseen test_error",
     "texts.csv": "script text text_hash block_size seed params characters loss random_windows "
     "seconds device torch source finished settings",
-    "published/chain.csv": "script preset train test exact rebuilt",  # rebuilt: by that idea
+    "published/chain.csv": "step train test exact rebuilt",  # rebuilt: by that idea
     "published/texts.csv": "text_hash block_size n_layer n_embd loss",
-    "by-position.csv": "script preset seed fingerprint position targets loss",
-    "generated.csv": "script preset seed fingerprint names new",
-    "over-names.csv": "script preset fingerprint error",
-    "ensemble.csv": "script preset fingerprint models weight params counts ms_per_name validation "
-    "test test_from_2nd test_unseen error",
+    "by-position.csv": "step seed fingerprint position targets loss",
+    "generated.csv": "step seed fingerprint names new",
+    "over-names.csv": "step fingerprint error",
+    "ensemble.csv": "step fingerprint models weight params counts ms_per_name validation test "
+    "test_from_2nd test_unseen error",
     "floor.csv": "data data_hash made_by kept known train train_error test test_error entropy "
     "entropy_error",
 }
@@ -84,33 +80,8 @@ TABLES = {name: columns.split() for name, columns in TABLES.items()}
 
 # --- Files ---
 def read_csv(path, columns):
-    """The rows of a table as dictionaries. What is wrong with it is reported with its line."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return []
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise Failure(f"{path}, line {line}: not UTF-8; fix or delete the line") from error
-    reader, rows = csv.reader(io.StringIO(text, newline=""), strict=True), []
-    line, column = 1, ""
-    try:
-        for values in reader:
-            if line == 1 and values != columns:
-                raise Failure(f"{path} has a foreign header; it must be {','.join(columns)}")
-            if line > 1 and values:  # a blank line is no row
-                if len(values) != len(columns):
-                    raise ValueError(f"{len(values)} fields, not {len(columns)}")
-                row = {}
-                for column, value in zip(columns, values, strict=True):
-                    row[column] = READ.get(column, str)(value)
-                rows.append(row)
-            line, column = reader.line_num + 1, ""  # a row may span lines: name its first
-    except (csv.Error, ValueError, TypeError, RecursionError) as error:
-        where = f"line {line}, {column}" if column else f"line {line}"
-        message = f"{path}, {where}: {str(error)[:200]}; fix or delete the row"
-        raise Failure(message) from error
-    return rows
+    """The rows of a table as dictionaries."""
+    return [row for _, row in numbered(path, columns, READ)]
 
 
 def read_table(root, name):
@@ -136,9 +107,10 @@ def device_of(row):
     return row["device"].partition(" ")[0]
 
 
-def key_of(row):
-    """The key of the step that a row is of."""
-    return f"{row['script']}@{row['preset']}" if row["preset"] else row["script"]
+def is_of(row, step):
+    """Whether the row is of the step's script and preset, with the settings in its name."""
+    same = (row["script"], row["preset"]) == (step.script, step.preset)
+    return same and step.settings.items() <= row["settings"].items()
 
 
 # --- Which rows count ---
@@ -156,9 +128,9 @@ class Condition:
     def __init__(self, *flags, data_hash=None):
         if own := [flag for flag in flags if flag.partition("=")[0] in OWN]:
             raise Failure(f"{own[0]} is not for the scripts here: every run gets its own")
-        parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
+        parser = Parser("", add_help=False)
         parser.add_argument("--device", default="cpu")
-        parser.add_argument("--data", type=Path)
+        parser.add_argument("--data", type=file_path)
         parser.add_argument("--split-seed")
         own, self.rest = parser.parse_known_args(flags)
         self.flags, self.device, self.data = flags, own.device, own.data
@@ -171,15 +143,11 @@ class Condition:
         self.data_hash = data_hash or found  # of another list than names.txt
 
     def parse(self, step, seed=0):
-        """The settings of the step's runs, and those that are not its own, as words."""
+        """The settings of the step's runs, and those that are not the script's own, as words."""
         words = [*step.words[1:], "--device", "cpu", "--seed", str(seed), *self.rest]
-        said = io.StringIO()
-        try:
-            with redirect_stderr(said):  # argparse's usage is of the script
-                _, config, overrides = step.module.parse(words)
-        except SystemExit as error:
-            reason = said.getvalue().strip().rpartition("error: ")[2]
-            raise Failure(f"{step.key} does not take {' '.join(self.flags)}: {reason}") from error
+        what = f"{step.key} does not take {' '.join(self.flags)}"
+        _, config, overrides = parsed(step.module, words, what)
+        refuse_twice(step, self.rest)
         return asdict(config), overrides
 
     def data_of(self, step):
@@ -195,7 +163,7 @@ def runs(rows, step, condition=CANONICAL):
     settings, _ = condition.parse(step)
     found = {}
     for row in rows:
-        if key_of(row) != step.key or row["source"] != step.source:
+        if not is_of(row, step) or row["source"] != step.source:
             continue
         split = row["settings"].get("split_seed")
         if condition.by_split:
@@ -214,7 +182,7 @@ def left_out(rows, steps):
     """The rows that do not count under the overrides that they were recorded with, and `why`."""
     seen, others = set(), []
     for row in rows:
-        step = steps.get(key_of(row))
+        step = steps.get(f"{row['script']}@{row['preset']}" if row["preset"] else row["script"])
         changed = {word.partition("=")[0] for word in row["overrides"].split()}
         given = {name: row["settings"].get(name) for name in changed}
         made_by = row["overrides"], row["data_hash"], device_of(row), row["seed"]
@@ -239,7 +207,7 @@ def copies(rows, steps):
     for row in rows:
         first.setdefault(row["script"], row["finished"])
     for step in steps.values():
-        if not step.preset and not step.patch:
+        if not step.preset and not step.is_idea:
             same.setdefault((step.label, step.builds_on), []).append(step.script)
     late = datetime.max
     ordered = [sorted(x, key=lambda y: (first.get(y, late), len(y), y)) for x in same.values()]
