@@ -14,7 +14,8 @@ from lib.command import ROOT, Failure, Parser, run, split_flags
 from lib.markdown import plus_minus, signed
 from lib.measured import NGRAMS, Measured
 from lib.stats import changes, interval, pairs_needed
-from lib.tables import Condition, is_of
+from lib.steps import refuse_twice
+from lib.tables import Condition
 
 SHOWN = 0.005  # nats per character, about what small ideas change
 
@@ -24,7 +25,12 @@ def no_pairs(m, names, flags, condition):
     empty = [name for name in names if not m.values(name, "test", condition)]
     old = {}
     for step in filter(None, map(m.step, empty)):
-        old[step.key] = [row["why"] for row in m.others() if is_of(row, step)]
+        made_by = step.script, step.preset, condition.parse(step)[1]
+        old[step.key] = [
+            row["why"]
+            for row in m.others()
+            if (row["script"], row["preset"], row["overrides"]) == made_by
+        ]
     notes = [f"{len(why)} rows of {x} do not count ({why[-1]})" for x, why in old.items() if why]
     if set(empty) & m.ngrams(condition).keys():
         return "n-gram models are recorded for the test set of the default split alone"
@@ -47,6 +53,8 @@ def main(argv=None, root=ROOT):
     a, b = names = m.key(options.step), m.key(options.base)
     if a == b:
         raise Failure("A and B are the same")
+    for step in filter(None, map(m.step, names)):
+        refuse_twice(step, condition.rest)
     both = {loss: [m.values(name, loss, condition) for name in names] for loss in ("test", "train")}
     change = {loss: changes(*values) for loss, values in both.items()}
     found = {loss: interval(values) for loss, values in change.items()}

@@ -61,7 +61,7 @@ def main(argv=None, root=ROOT):
                 new = count_new(module, model, data, seed)
                 tables["generated.csv"].append([*made_by, NUM, new])
         sums[step.key] = torch.stack(found).mean(dim=0)
-        if step.builds_on:
+        if step.builds_on in sums:
             targets = (data.test[:, 1:] != module.PAD).sum(dim=1)
             error = error_over_names(sums[step.key] - sums[step.builds_on], targets)
             tables["over-names.csv"].append([step.key, step.fingerprint, f"{error:.6f}"])

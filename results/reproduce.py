@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from lib.checkpoints import is_finished, read_checkpoint
 from lib.command import ROOT, Failure, Parser, count, file_path, run, split_flags
 from lib.patches import applied
-from lib.steps import Step, chosen, find_steps, fingerprint, load_names
+from lib.steps import Step, chosen, find_steps, fingerprint, load_names, refuse_twice
 from lib.tables import Condition, copies, read_results, runs
 
 
@@ -148,6 +148,8 @@ def reproduce(options, flags, root, folder):
     steps = find_steps(root, folder)
     rows = read_results(results / "results.csv")
     asked = wanted(steps, options.names, flags, rows)
+    for step in asked:
+        refuse_twice(step, condition.rest)
     todo = lacking(asked, options.seeds, condition, [] if options.again else rows)
     if options.again:
         todo = [each for each in todo if not each.is_trained(results)]

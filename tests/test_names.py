@@ -111,8 +111,12 @@ def test_a_name_and_a_condition_are_one_set(project):
     assert values(f"{HEADS},validate=True") == {}
     assert m.effect(name).mean == pytest.approx(0.1), "it builds on its script"
     assert m.others() == []
-    with pytest.raises(Failure, match=f"learning_rate is in the name {HEADS},learning_rate=0.002"):
-        values(name, "--learning-rate", "1e-3")
+    twice = pytest.raises(
+        Failure, match=f"learning_rate is in the name {HEADS},learning_rate=0.002"
+    )
+    for command, words in (compare.main, [name, HEADS]), (reproduce.main, ["--dry-run", name]):
+        with twice:
+            command([*words, "--", "--learning-rate", "1e-3"], project.root)
 
 
 def test_a_run_by_hand_counts_for_the_name_of_its_settings(tmp_path, capsys):

@@ -49,9 +49,10 @@ def count(text):
 
 def file_path(text):
     """A path, as the type of a flag. `~` is the home folder; a shell leaves it in --data=~/x."""
-    if not text:
-        raise argparse.ArgumentTypeError("an empty path: is a shell variable unset?")
-    return Path(os.path.expanduser(text))
+    path = os.path.expanduser(text)
+    if not path or path.startswith("~"):
+        raise argparse.ArgumentTypeError("an empty path, or the home folder of nobody")
+    return Path(path)
 
 
 def interrupt(*signal_and_frame):

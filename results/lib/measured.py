@@ -111,7 +111,7 @@ class Measured:
             return step.key
         script = script_of(name)
         if script in self.steps or f"{script}.py" not in patches(self.root):
-            raise Failure(f"there is no step, idea or n-gram model {name}")
+            raise Failure(f"there is no step, idea or n-gram model {name!r}")
         return name
 
     def label(self, name):

@@ -15,6 +15,8 @@ OF_A_RUN = {"seed", "threads"}  # every run has its own
 
 def split(name):
     """The script or preset in a name, and its settings as they are written, {field: text}."""
+    if re.search(r"\s", name):
+        raise Failure(f"{name!r}: a name has no blanks")
     base, *words = re.sub(r"\.py(?=[@,]|$)", "", name).split(",")  # a shell completes the .py
     settings = {}
     for word in words:

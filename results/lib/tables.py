@@ -10,7 +10,7 @@ from datetime import datetime
 
 from lib.command import Failure, Parser, file_path, write_whole
 from lib.files import numbered
-from lib.steps import fingerprint, parsed, refuse_twice
+from lib.steps import fingerprint, parsed
 
 
 # --- Columns, and how each is read ---
@@ -107,12 +107,6 @@ def device_of(row):
     return row["device"].partition(" ")[0]
 
 
-def is_of(row, step):
-    """Whether the row is of the step's script and preset, with the settings in its name."""
-    same = (row["script"], row["preset"]) == (step.script, step.preset)
-    return same and step.settings.items() <= row["settings"].items()
-
-
 # --- Which rows count ---
 OWN = "--preset --seed --results-dir --no-record --resume".split()  # every run gets its own
 
@@ -147,7 +141,6 @@ class Condition:
         words = [*step.words[1:], "--device", "cpu", "--seed", str(seed), *self.rest]
         what = f"{step.key} does not take {' '.join(self.flags)}"
         _, config, overrides = parsed(step.module, words, what)
-        refuse_twice(step, self.rest)
         return asdict(config), overrides
 
     def data_of(self, step):
@@ -163,7 +156,8 @@ def runs(rows, step, condition=CANONICAL):
     settings, _ = condition.parse(step)
     found = {}
     for row in rows:
-        if not is_of(row, step) or row["source"] != step.source:
+        of = row["script"], row["preset"], row["source"]
+        if of != (step.script, step.preset, step.source):
             continue
         split = row["settings"].get("split_seed")
         if condition.by_split:
