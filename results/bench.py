@@ -16,6 +16,7 @@ from unittest.mock import patch
 
 import torch
 from lib.command import ROOT, Parser, count, run
+from lib.names import expand
 from lib.steps import chosen, find_steps, load_names, named
 from lib.tables import read_table, write_table
 
@@ -63,14 +64,15 @@ def main(argv=None, root=ROOT):
     parser.add_argument("--steps", type=count, default=25, metavar="N", help="in a turn (25)")
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
-    steps = find_steps(root)
-    wanted = chosen(steps, options.names)
+    names = [one for name in options.names for one in expand(name)]
+    steps = find_steps(root, names or None)
+    wanted = chosen(steps, names)
     load_names(next(step.module for step in steps.values() if not step.is_idea))
-    names = root / "data" / "names.txt"
+    file = root / "data" / "names.txt"
     print(f"{'step':45} ms/step  against what it builds on")
     for step in wanted:
         base = step.builds_on and named(steps, step.builds_on)
-        milliseconds, ratio = compare(step, base, names, options.turns, options.steps)
+        milliseconds, ratio = compare(step, base, file, options.turns, options.steps)
         against = f"{ratio:.2f} times {base.key}" if base else "–"
         print(f"{step.key:45} {milliseconds:7.2f}  {against}", flush=True)
         rows = {row["step"]: row for row in read_table(root, "speed.csv")}

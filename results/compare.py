@@ -1,18 +1,27 @@
-"""Whether one step is better than another: the change in loss, paired by seed.
+"""Whether one step is better than another: the change in loss over the same seeds.
 
-Two scripts, yours included:   python results/compare.py train-2-swiglu train-2
-Presets, or an n-gram model:   python results/compare.py train-2@best kneser-ney
-Under a condition, as flags:   python results/compare.py train-2-muon train-2 -- --validate
-Other settings, by name:       python results/compare.py train-2,learning_rate=2e-3 train-2
-Over splits in place of seeds: python results/compare.py train-2@64x4 train-2 -- --split-seed any
+Two steps, yours included:      python results/compare.py train-2-swiglu train-2
+Presets, or an n-gram model:    python results/compare.py train-2@best kneser-ney
+Candidates against the last:    python results/compare.py "train-2,n_layer={2,3,6}" train-2
+Chosen on the validation set:   python results/compare.py train-2-muon train-2 -- --validate
+Under a condition, as flags:    python results/compare.py train-2-swiglu train-2 -- --steps 1000
+Over splits in place of seeds:  python results/compare.py train-2@64x4 train-2 -- --split-seed any
 
 Each must have been run, by itself or by reproduce.py with the same flags. Runs count where the
-script's code and settings are what they are today.
+script's code and settings are what they are today. Two names give every seed; more give a table of
+the candidates, sorted by their loss. The change is paired by seed where both draw the same batches,
+and unpaired (Welch) where they do not.
 """
 
+import csv
+import math
+import sys
+from dataclasses import asdict
+
 from lib.command import ROOT, Failure, Parser, run, split_flags
-from lib.markdown import plus_minus, signed
+from lib.markdown import change, number, plus_minus, signed
 from lib.measured import NGRAMS, Measured
+from lib.names import expand
 from lib.stats import changes, interval, pairs_needed
 from lib.steps import refuse_twice
 from lib.tables import Condition
@@ -20,63 +29,188 @@ from lib.tables import Condition
 SHOWN = 0.005  # nats per character, about what small ideas change
 
 
-def no_pairs(m, names, flags, condition):
-    """What to do where no seed has both."""
-    empty = [name for name in names if not m.values(name, "test", condition)]
-    old = {}
-    for step in filter(None, map(m.step, empty)):
-        made_by = step.script, step.preset, condition.parse(step)[1]
-        old[step.key] = [
-            row["why"]
-            for row in m.others()
-            if (row["script"], row["preset"], row["overrides"]) == made_by
-        ]
-    notes = [f"{len(why)} rows of {x} do not count ({why[-1]})" for x, why in old.items() if why]
-    if set(empty) & m.ngrams(condition).keys():
-        return "n-gram models are recorded for the test set of the default split alone"
-    if set(empty) & set(NGRAMS):
-        words = ["python results/ngram.py", *(["--data", condition.data] if condition.data else [])]
+# --- Two names ---
+def no_change(m, names, flags):
+    """Why there is no change between two, and what to do."""
+    if m.pairing(*names) is None:
+        means = (
+            f"{name} {plus_minus(m.mean(name), digits=4)[1:]}" for name in names if m.mean(name)
+        )
+        return f"they have different test sets, so there is no change; means: {', '.join(means)}"
+    beside = dict(zip(names, names[::-1], strict=True))
+    empty = [x for x in names if not m.values(x, beside=m.step(beside[x]))]
+    steps = [m.step(name) for name in names]
+    whys = [
+        f"{x.key}: {why}" for x in filter(None, steps) for why in m.why_not(x) if x.key in empty
+    ]
+    if {*empty} & {*NGRAMS}:
+        if m.condition.other_split or not all(step.default_split for step in filter(None, steps)):
+            return "n-gram models are recorded for the test set of the default split alone"
+        own = [step.script for step in filter(None, steps) if step.says("Names")]
+        data = ["--data", str(m.condition.data)] if m.condition.data else []
+        words = ["python results/ngram.py", *own, *data]
     else:
-        steps = [name for name in names if name not in NGRAMS]
-        flags = ["--", *flags] if flags else []
-        words = ["python results/reproduce.py --seeds 5", *steps, *flags]
-    return "; ".join(["no seed has runs of both", *notes, f"run {' '.join(map(str, words))}"])
+        words = [
+            "python results/reproduce.py --seeds 5",
+            *(step.key for step in filter(None, steps)),
+        ]
+        words += ["--", *flags] if flags else []
+    return "; ".join(["no seed has runs of both", *whys, f"run {' '.join(words)}"])
+
+
+def print_two(m, a, b, flags):
+    """Every seed of two steps, the change with its interval, and how sure it is."""
+    test, how = m.effect(a, b), m.pairing(a, b)
+    if test is None:
+        raise Failure(no_change(m, (a, b), flags), 1)
+    pair = "split" if m.condition.by_split else "seed"
+    print(f"{a} against {b}{', ' + ' '.join(flags) if flags else ''}")
+    if test.n:
+        print_seeds(m, a, b, pair)
+    for loss in ("test", "train"):
+        print(f"change in {loss + ':':6} {plus_minus(m.effect(a, b, loss), digits=4)}")
+    if test.n > 1:
+        verdict = "significant" if test.significant else "not significant (n.s.)"
+        p = f"p = {test.p:.2g}" if test.p > 1e-4 else "p < 0.0001"
+        seeds = f"{test.n} {pair}s" + (", unpaired: they draw other batches" * (how != "paired"))
+        print(f"change in test is {verdict} at the 95% level: {p}, {seeds}")
+        needed = pairs_needed(test, SHOWN) or "more than 1000"
+        print(f"detecting a change of {SHOWN} with 80% power takes {needed} {pair}s")
+
+
+def print_seeds(m, a, b, pair):
+    """One line per seed, or split, that both have; where the two are unpaired, that one has."""
+    both = {
+        loss: [m.values(a, loss, beside=m.step(b)), m.values(b, loss, beside=m.step(a))]
+        for loss in ("test", "train")
+    }
+    paired = {loss: changes(*values) for loss, values in both.items()}
+    seeds = paired["test"]
+    if m.pairing(a, b) == "unpaired" and pair == "seed":
+        seeds, paired = sorted(both["test"][0].keys() | both["test"][1].keys()), {}
+    heads = [f"{a}: test", f"{b}: test", *(["change in test", "in train"] if paired else [])]
+    print(f"{pair:>5}", *heads, sep="   ")
+    for seed in seeds:
+        cells = [x if isinstance(x, float) else x.get(seed) for x in both["test"]]
+        cells = [number(x) for x in cells] + [signed(found[seed]) for found in paired.values()]
+        print(f"{seed:5}", *map(str.rjust, cells, map(len, heads)), sep="   ")
+
+
+# --- Candidates ---
+def settings_of(m, name):
+    """The script, and all settings, of a step; nothing of an n-gram model."""
+    step = m.step(name)
+    return (step.script, asdict(step.config)) if step else (name, {})
+
+
+def candidates(m, names, base):
+    """A row per candidate that has runs, the lowest mean first, the base among them."""
+    rows = []
+    for name in names:
+        found, step = m.effect(name, base) if name != base else None, m.step(name)
+        values = m.values(name, beside=m.step(base))
+        if found and m.pairing(name, base) == "paired" and not isinstance(values, float):
+            common = changes(values, m.values(base, beside=step))
+            values = {x: values[x] for x in common} if isinstance(common, dict) else values
+        if mean := interval(values):
+            rows.append({"name": name, "seeds": mean.n, "mean": mean, "change": found})
+    return sorted(rows, key=lambda row: row["mean"].mean)
+
+
+def varied(m, names):
+    """{script: {setting: its numbers}} of those settings in which the names of a script differ."""
+    found = {}
+    for name in names:
+        script, settings = settings_of(m, name)
+        for key, value in settings.items():
+            found.setdefault(script, {}).setdefault(key, set()).add(value)
+    return {
+        script: {key: sorted(x) for key, x in values.items() if len(x) > 1}
+        for script, values in found.items()
+    }
+
+
+def lowest(m, rows):
+    """{script: its row with the lowest mean}: each script was tuned by itself."""
+    return {settings_of(m, row["name"])[0]: row for row in reversed(rows)}
+
+
+def edges(m, rows):
+    """One line for each setting whose best value is the smallest or the largest that was tried."""
+    tried = varied(m, [row["name"] for row in rows])
+    for script, row in lowest(m, rows).items():
+        settings = settings_of(m, row["name"])[1]
+        for key, values in tried[script].items():
+            if settings[key] in (values[0], values[-1]) and isinstance(values[0], int | float):
+                end = "smallest" if settings[key] == values[0] else "largest"
+                yield f"{row['name']}: {key}={settings[key]} is the {end} that was tried"
+
+
+def print_table(m, names, base, as_csv):
+    """The candidates, sorted; the lowest of a script is marked on the validation set alone."""
+    rows = candidates(m, names, base)
+    if not rows:
+        raise Failure("none of them has runs; reproduce.py makes them, with the same names", 1)
+    validate = "--validate" in m.condition.rest
+    marked = lowest(m, rows).values() if validate else []
+    lines = [["name", "seeds", "validation" if validate else "test", f"change from {base}", ""]]
+    for row in rows:
+        how = (
+            "" if row["change"] is None or m.pairing(row["name"], base) == "paired" else " unpaired"
+        )
+        text = change(row["change"]) + how
+        mark = "lowest" if any(row is x for x in marked) else ""
+        lines.append([row["name"], row["seeds"] or "–", f"{row['mean'].mean:.4f}", text, mark])
+    if as_csv:
+        return write_csv(rows, marked)
+    widths = [max(len(str(line[i])) for line in lines) for i in range(5)]
+    for name, *cells in lines:
+        print(
+            name.ljust(widths[0]),
+            *(str(x).rjust(y) for x, y in zip(cells, widths[1:], strict=True)),
+            sep="  ",
+        )
+    for name in [x for x in names if x not in [row["name"] for row in rows]]:
+        print(f"{name}: no runs")
+    if not validate:
+        return print("test losses are not for choosing: choose with -- --validate")
+    for line in edges(m, rows):
+        print(f"{line}: try beyond it")
+
+
+def write_csv(rows, marked):
+    """The same for a program: half is half the 95% interval."""
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(["name", "seeds", "mean", "change", "half", "lowest"])
+    for row in rows:
+        of = row["change"]
+        found = (
+            [f"{of.mean:.6f}", "" if math.isnan(of.half) else f"{of.half:.6f}"] if of else ["", ""]
+        )
+        mark = int(any(row is x for x in marked))
+        writer.writerow([row["name"], row["seeds"], f"{row['mean'].mean:.6f}", *found, mark])
 
 
 def main(argv=None, root=ROOT):
     argv, flags = split_flags(argv)
     parser = Parser(__doc__)
-    parser.add_argument("step", metavar="A", help="a step, idea or n-gram model")
-    parser.add_argument("base", metavar="B", help="what A is compared with")
+    text = "a step, idea or n-gram model; braces stand for several: train-2,n_layer={2,3}"
+    parser.add_argument("names", nargs="+", metavar="NAME", help=text)
+    parser.add_argument("--csv", action="store_true", help="print a table for a program")
     options = parser.parse_args(argv)
-    condition, m = Condition(*flags), Measured(root)
-    a, b = names = m.key(options.step), m.key(options.base)
-    if a == b:
-        raise Failure("A and B are the same")
+    names = [one for name in options.names for one in expand(name)]
+    m = Measured(root, names, Condition(*flags))
+    *names, base = map(m.key, names)
+    names = [*dict.fromkeys(name for name in names if name != base), base]
+    if len(names) < 2:
+        raise Failure(
+            "name two steps that differ, or more: the last is what they are compared with"
+        )
     for step in filter(None, map(m.step, names)):
-        refuse_twice(step, condition.rest)
-    both = {loss: [m.values(name, loss, condition) for name in names] for loss in ("test", "train")}
-    change = {loss: changes(*values) for loss, values in both.items()}
-    found = {loss: interval(values) for loss, values in change.items()}
-    if found["test"] is None:
-        raise Failure(no_pairs(m, names, flags, condition), 1)
-    test = found["test"]
-    pair = "split" if condition.by_split else "seed"
-    print(f"{a} against {b}{', ' + ' '.join(flags) if flags else ''}")
-    if test.n:
-        print(f"{pair:>5}   {a}: test   {b}: test   change in test   in train")
-        for x in change["test"]:
-            here, there = (y if isinstance(y, float) else y[x] for y in both["test"])
-            columns = f"{here:.4f}", f"{there:.4f}", *(signed(change[y][x]) for y in change)
-            widths = len(a) + 6, len(b) + 6, 14, 8
-            print(f"{x:5}", *map(str.rjust, columns, widths), sep="   ")
-    for loss, each in found.items():
-        print(f"change in {loss + ':':6} {plus_minus(each, digits=4)}")
-    if test.n > 1:
-        verdict = "significant" if test.significant else "not significant (n.s.)"
-        print(f"change in test is {verdict} at the 95% level: p = {test.p:.2g}, {test.n} {pair}s")
-        needed = pairs_needed(test, SHOWN)
-        print(f"detecting a change of {SHOWN} with 80% power takes {needed} {pair}s")
+        refuse_twice(step, m.condition.rest)
+    if len(names) == 2 and not options.csv:
+        return print_two(m, *names, flags)
+    print_table(m, names, names[-1], options.csv)
 
 
 if __name__ == "__main__":

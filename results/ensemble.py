@@ -116,7 +116,7 @@ def main(argv=None, root=ROOT):
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
     kept = read_table(root, "ensemble.csv")
-    steps = find_steps(root)
+    steps = find_steps(root, [options.step, "train-2"])
     step = named(steps, options.step)
     for condition, seed in itertools.product(BOTH, range(options.seeds)):
         trained(step, seed, root / "results", condition, options.seeds)  # lacking ones show now

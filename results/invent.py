@@ -54,7 +54,7 @@ def loss(module, model, chars, names, kept):
 def main(argv=None, root=ROOT):
     Parser(__doc__).parse_args(argv)
     torch.set_num_threads(1)  # as in the run, so that the digits are the same
-    step = named(find_steps(root), STEP)
+    step = named(find_steps(root, [STEP]), STEP)
     module = step.module
     real = load_names(module)
     model = trained(step, SEED, root / "results")

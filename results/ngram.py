@@ -128,7 +128,7 @@ def main(argv=None, root=ROOT):
     )
     options = parser.parse_args(argv)
     kept = read_table(root, "ngram.csv")  # what is wrong with it shows now
-    steps = find_steps(root)
+    steps = find_steps(root, [options.step, "train-2"])
     step, file = named(steps, options.step), options.data
     if step.settings:
         raise Failure(f"n-grams are counted for a script: {step.script}, not {step.key}")

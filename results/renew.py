@@ -12,6 +12,7 @@ the script's docstring: say in it which group the idea is of and what to expect.
 have no part in it.
 """
 
+import inspect
 import re
 import shutil
 import tempfile
@@ -20,8 +21,8 @@ from pathlib import Path
 
 from lib.command import ROOT, Failure, Parser, run, write_whole
 from lib.names import script_of
-from lib.patches import OWN_STEPS, apply_in_order, copied_by, git, head_of, scripts
-from lib.steps import docstring, load
+from lib.patches import OWN_STEPS, Made, copied_by, git, head_of, scripts
+from lib.steps import load
 
 COMMITS, SCRIPTS = 20, "train-2*.py"  # how many that changed a script are looked at
 
@@ -34,10 +35,6 @@ def patch_of(folder, base, script, head):
     copy = f"copy from {base}\ncopy to {script}\n"
     diff = re.sub(r"^index .*\n", copy, done.stdout, count=1, flags=re.M)
     return f"{head.rstrip()}\n\n{diff}".lstrip()
-
-
-def apply(folder, patch):
-    return git(folder, "apply", "--whitespace=nowarn", str(patch.resolve())).returncode == 0
 
 
 class History:
@@ -65,7 +62,7 @@ class History:
             self.git("archive", "--output", str(archive), commit, "--", SCRIPTS)
             if archive.exists():  # not so where the commit has no script
                 shutil.unpack_archive(archive, folder)
-            apply_in_order(self.root, folder, lambda script, patch: not apply(folder, patch))
+            make_all(Made(self.root, folder))
         return self.made[commit]
 
 
@@ -81,26 +78,39 @@ def merge(folder, base, script, history):
     return False
 
 
-def renew_all(root, folder, history):
-    """{patch: its text} of those that merge, and {patch: what stands against it} of the others."""
-    new = {}
+def make_all(made):
+    """Make the scripts of all patches; {patch: what stands against it}."""
+    problems = {}
+    for script in made.names():
+        try:
+            made.path(script)
+        except Failure as error:
+            problems[made.patch(script)] = str(error)
+    return problems
 
-    def renewed(script, patch):
-        base = copied_by(patch)
-        if not (apply(folder, patch) or merge(folder, base, script, history)):
+
+class Renewed(Made):
+    """Scripts that patches make, and `new`, {patch: its text} of those that apply or merge."""
+
+    def __init__(self, root, folder, history):
+        super().__init__(root, folder)
+        self.history, self.new = history, {}
+
+    def apply(self, patch):
+        base, script = copied_by(patch), f"train-2-{patch.stem}.py"
+        if super().apply(patch) and not merge(self.folder, base, script, self.history):
             return "it conflicts"
-        new[patch] = patch_of(folder, base, script, head_of(patch))
-
-    return new, apply_in_order(root, folder, renewed)
+        self.new[patch] = patch_of(self.folder, base, script, head_of(patch))
 
 
 def patch_of_script(root, folder, name):
     """{patch: its text} of a script in the root."""
     path = root / f"{name.removesuffix('.py')}.py"
-    base = f"{script_of(load(path).BUILDS_ON or '')}.py"
+    module = load(path)
+    base = f"{script_of(module.BUILDS_ON or '')}.py"
     if not (folder / base).exists() or base == path.name or not path.stem.startswith("train-2-"):
         raise Failure(f"{path.name} must be a train-2-NAME.py that builds on a script in the root")
-    label, _, text = docstring(path.read_text(encoding="utf-8-sig")).partition("\n")
+    label, _, text = inspect.cleandoc(module.__doc__ or "").partition("\n")
     patch = root / "results" / "ideas" / f"{path.stem.removeprefix('train-2-')}.patch"
     head = head_of(patch) if patch.exists() else f"{label}\nGroup: {OWN_STEPS}\n{text}"
     return {patch: patch_of(folder, base, path.name, head)}
@@ -119,7 +129,8 @@ def main(argv=None, root=ROOT):
         if options.name is not None:
             new, conflicts = patch_of_script(root, folder, options.name), {}
         else:
-            new, conflicts = renew_all(root, folder, History(root, past))
+            made = Renewed(root, folder, History(root, past))
+            conflicts, new = make_all(made), made.new
     changed = 0
     for patch, text in new.items():
         if not patch.exists() or text != patch.read_text(encoding="utf-8"):

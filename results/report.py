@@ -1,15 +1,25 @@
 """The pages and the figures, made from the tables of results.
 
-Rewrite README.md and results/README.md, draw:  python results/report.py
-Change nothing, only check them:                python results/report.py --check
-The rows that count nowhere, and why:           python results/report.py --all
+Rewrite the pages, draw the figures:    python results/report.py
+Change nothing, only check them:        python results/report.py --check
+The tables under a condition, printed:  python results/report.py -- --data towns.txt
+The rows that count nowhere, and why:   python results/report.py --all
+
+A condition is written as flags of the scripts: --steps 1000, --validate, --data FILE. What is
+printed under it is Markdown: the chain, the ideas, your own scripts, and whatever else has runs
+under it. No page changes.
 """
 
-from lib.command import ROOT, Failure, Parser, run, write_whole
+from collections import defaultdict
+from pathlib import Path
+
+from lib.blocks import columns, comparison, of_steps
+from lib.command import ROOT, Failure, Parser, run, split_flags, write_whole
 from lib.figures import draw, stale
 from lib.measured import Measured
 from lib.pages import differences, pages, rebuild
 from lib.patches import note
+from lib.tables import Condition
 
 
 def print_others(rows):
@@ -19,6 +29,18 @@ def print_others(rows):
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         print("  ".join(map(str.ljust, line, widths)).rstrip())
+
+
+def refuse_same_labels(m):
+    """Raise Failure where two steps that a page can show have the same label."""
+    files = defaultdict(list)
+    for step in m.steps.values():
+        if not step.is_own:
+            files[step.label].append(step)
+    for label, (step, *others) in files.items():
+        if others:
+            both = " and ".join(f"{x.key} ({x.file})" for x in (step, others[0]))
+            raise Failure(f"the label {label!r} is that of {both}: change one of them")
 
 
 def check(m, rebuilt):
@@ -35,21 +57,50 @@ def check(m, rebuilt):
     print("the pages and figures are what the tables give")
 
 
+def print_tables(m, flags):
+    """What has runs under the condition: the chain, the ideas by group, one's own, and others."""
+    what = " (test is the loss on the validation set)" if "--validate" in flags else ""
+    print(f"Under `{' '.join(flags)}`{what}:\n")
+    folder = Path.cwd()
+    if any(m.runs(step) for step in m.chain):
+        print(comparison(m, folder), end="\n\n")
+    groups = defaultdict(list)
+    for step in [*m.steps.values(), *m.unlisted()]:
+        if m.runs(step) and step not in m.chain:
+            groups[step.group or "presets, own scripts and other settings"].append(step)
+    for name, steps in groups.items():
+        own = columns("builds on,parameters,seeds,train,test,change in test")
+        print(f"{name}\n\n{of_steps(m, folder, steps, own)}\n")
+
+
+def say_what_is_left_out(m, texts):
+    """One line for each group, idea and script of one's own that is in no page, and why."""
+    for group in m.groups:
+        if not any(f"<!-- group {group} -->" in text for text in texts):
+            note(f"no page has a table of the ideas of the group {group}")
+    for step in m.steps.values():
+        own = step.is_own or (step.is_idea and not step.is_preset)
+        if own and (line := m.absent(step)):
+            note(line)
+
+
 def main(argv=None, root=ROOT):
+    argv, flags = split_flags(argv)
     parser = Parser(__doc__)
     only = parser.add_mutually_exclusive_group()
     only.add_argument("--check", action="store_true", help="change nothing, compare")
     only.add_argument("--all", action="store_true", help="print the rows that do not count")
     options = parser.parse_args(argv)
-    m = Measured(root)
-    for script, original in m.copies.items():
-        note(f"{script} is left out: it has the label and BUILDS_ON of {original}")
+    m = Measured(root, condition=Condition(*flags))
+    if flags:
+        if options.check or options.all:
+            raise Failure("--check and --all have no condition")
+        return print_tables(m, flags)
     if options.all:
         return print_others(m.others())
+    refuse_same_labels(m)
     rebuilt = {page: rebuild(page, m) for page in pages(root)}
-    for group in m.groups:
-        if not any(f"<!-- group {group} -->" in text for text, _, _ in rebuilt.values()):
-            note(f"no page has a table of the ideas of the group {group}")
+    say_what_is_left_out(m, [text for text, _, _ in rebuilt.values()])
     if options.check:
         return check(m, rebuilt)
     files = draw(m)

@@ -4,7 +4,7 @@ Seeds 0 to 4, two runs at a time:  python results/reproduce.py --seeds 5 --jobs 
 A script, a preset:                python results/reproduce.py train-2 train-2@final
 One idea, or a group of them:      python results/reproduce.py train-2-swiglu positions
 The same with a preset:            python results/reproduce.py positions@64x4
-With other settings, by name:      python results/reproduce.py train-2,learning_rate=2e-3
+With other settings, by name:      python results/reproduce.py "train-2,n_layer={2,3,6}"
 With flags for the scripts:        python results/reproduce.py train-2 -- --n-layer 2 --validate
 Though the table has them:         python results/reproduce.py --again train-2
 As commands for other machines:    python results/reproduce.py --seeds 5 --list --each-dir
@@ -18,6 +18,7 @@ table has, but whose trained models are not here, as in a fresh clone: their row
 the table, and the older ones still count.
 """
 
+import argparse
 import shlex
 import shutil
 import signal
@@ -28,9 +29,10 @@ from dataclasses import dataclass
 
 from lib.checkpoints import is_finished, read_checkpoint
 from lib.command import ROOT, Failure, Parser, count, file_path, run, split_flags
-from lib.patches import applied
-from lib.steps import Step, chosen, find_steps, fingerprint, load_names, refuse_twice
-from lib.tables import Condition, copies, read_results, runs
+from lib.measured import Measured
+from lib.names import expand
+from lib.steps import Step, chosen, fingerprint, load_names, refuse_twice
+from lib.tables import Condition, counting
 
 
 @dataclass
@@ -75,23 +77,30 @@ class Run:
         return [sys.executable, *map(str, [folder / script, *words])]
 
 
-def wanted(steps, names, flags, rows):
-    """The steps that are asked for: with flags but without names, the chain."""
+def wanted(steps, names, flags):
+    """The steps that are asked for: with flags but without names, the scripts."""
     found = chosen(steps, names)
-    if names:
-        return found
-    left_out = copies(rows, steps)
-    found = [x for x in found if not (flags and (x.is_idea or x.is_preset))]
-    return [x for x in found if x.script not in left_out]
+    if not names and flags:
+        return [step for step in found if not (step.is_idea or step.is_preset)]
+    return found
 
 
 def lacking(steps, seeds, condition, rows):
     """The runs without a row, the longest first: none is left to run alone at the end."""
     found = []
     for step in steps:
-        done = runs(rows, step, condition)
-        found += [Run(step, seed, condition) for seed in range(seeds) if seed not in done]
+        done = counting(rows, step, condition)
+        found += [Run(step, seed, condition) for seed in seeds if seed not in done]
     return sorted(found, key=lambda each: each.cost, reverse=True)
+
+
+def seeds_of(text):
+    """The seeds that `--seeds` names: 8 stands for 0 to 7, and 5-7 for 5, 6 and 7."""
+    first, dash, last = text.partition("-")
+    found = range(int(first), int(last) + 1) if dash else range(count(text))
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text} is neither a number from 1 up nor a range")
+    return found
 
 
 def run_all(todo, slots, folder, data, results):
@@ -140,19 +149,28 @@ def print_list(todo, folder, data, results, options):
         print(shlex.join(words))
 
 
-def reproduce(options, flags, root, folder):
-    """Make the runs that are lacking from the scripts in the folder."""
+def say_what_is_left_out(m, results, steps, flags):
+    """One line for each idea and script of one's own that no page has now, and why."""
+    steps = [step for step in steps if step.is_own or step.is_idea]
+    if steps:
+        m.read_runs(results)
+    for step in steps:
+        if line := m.absent(step):
+            print(f"note: {line}" + f" (report.py -- {shlex.join(flags)} has them)" * bool(flags))
+
+
+def reproduce(options, flags, root):
+    """Make the runs that are lacking, from copies of the scripts as they now are."""
     results, condition = options.results_dir.resolve(), Condition(*flags)
     if condition.by_split:
         raise Failure("--split-seed any is for compare.py: give one split to run")
-    steps = find_steps(root, folder)
-    rows = read_results(results / "results.csv")
-    asked = wanted(steps, options.names, flags, rows)
+    names = [one for name in options.names for one in expand(name)]
+    m = Measured(root, names or None, results=results)
+    asked = wanted(m.steps, names, flags)
     for step in asked:
         refuse_twice(step, condition.rest)
-    todo = lacking(asked, options.seeds, condition, [] if options.again else rows)
-    if options.again:
-        todo = [each for each in todo if not each.is_trained(results)]
+    todo = lacking(asked, options.seeds, condition, [] if options.again else m.rows)
+    todo = [each for each in todo if not (options.again and each.is_trained(results))]
     if not todo:
         text = "0 runs are lacking; --again makes those whose trained models are not here"
         return print(text, file=sys.stderr if options.list else sys.stdout)
@@ -160,8 +178,9 @@ def reproduce(options, flags, root, folder):
         return print("\n".join([f"{len(todo)} runs are lacking", *(each.name for each in todo)]))
     data = condition.data and condition.data.resolve()
     if not data:
-        load_names(next(step.module for step in steps.values() if not step.is_idea))
+        load_names(next(step.module for step in m.steps.values() if not step.is_idea))
         data = root.resolve() / "data" / "names.txt"
+    folder = m.steps.made.folder
     if options.list:
         return print_list(todo, folder, data, results, options)
     print(f"{len(todo)} runs are lacking", flush=True)
@@ -170,6 +189,7 @@ def reproduce(options, flags, root, folder):
     for log in failed:
         last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
         print(f"failed: {log}: {''.join(last)}")
+    say_what_is_left_out(m, results, asked, flags)
     if failed:
         raise Failure(f"{len(failed)} of {len(todo)} runs failed; the others have their rows", 1)
 
@@ -178,7 +198,8 @@ def main(argv=None, root=ROOT):
     argv, flags = split_flags(argv)
     parser = Parser(__doc__)
     parser.add_step_names()
-    parser.add_argument("--seeds", type=count, default=1, metavar="N", help="seeds 0 to N - 1")
+    text = "8 for seeds 0 to 7, 5-7 for these three (default: 1, seed 0)"
+    parser.add_argument("--seeds", type=seeds_of, default=range(1), metavar="N", help=text)
     parser.add_argument("--jobs", type=count, default=1, metavar="N", help="runs at a time")
     parser.add_argument("--results-dir", type=file_path, default=root / "results", metavar="DIR")
     text = "also make the runs that the table has, but whose trained models are not here"
@@ -193,8 +214,7 @@ def main(argv=None, root=ROOT):
     options = parser.parse_args(argv)
     if options.each_dir and not options.list:
         parser.error("--each-dir goes with --list")
-    with applied(root) as folder:
-        reproduce(options, flags, root, folder)
+    reproduce(options, flags, root)
 
 
 if __name__ == "__main__":

@@ -8,13 +8,12 @@ Only the 3 likeliest characters each time: python results/sample.py train-2-seed
 
 import sys
 import types
-from contextlib import nullcontext
 from difflib import get_close_matches
 
 import torch
 from lib.checkpoints import read_checkpoint, restore
 from lib.command import ROOT, Failure, Parser, count, file_path, run
-from lib.patches import applied
+from lib.patches import Made
 from lib.steps import load
 
 
@@ -73,11 +72,10 @@ def main(argv=None, root=ROOT):
     trained = state["run"]
     check(options, trained)
     script = f"{trained['script']}.py"
-    own = (root / script).exists()  # if not, it may be an idea
-    with nullcontext(root) if own else applied(root) as folder:
-        module = load(folder / script)
-        if trained["source"] != module.source_hash():
-            print(f"note: {script} has changed since it was trained", file=sys.stderr)
+    made = Made(root)
+    module = load(made.path(trained["script"]))
+    if trained["source"] != module.source_hash():
+        print(f"note: {script} has changed since it was trained", file=sys.stderr)
     model = restore(module, state)
     known = known_names(module, trained, options.data, root)
 

@@ -9,7 +9,8 @@ import torch
 from common import ROOT, load
 from lib.checkpoints import trained
 from lib.command import Failure
-from lib.steps import applied, find_steps
+from lib.patches import applied
+from lib.steps import find_steps
 from lib.tables import Condition
 
 LONG = "--steps 6 --eval-interval 3 --n-layer 1 --dropout 0.2 --teachers 2".split()
@@ -95,7 +96,7 @@ def test_a_run_that_was_stopped_in_any_phase_goes_on(idea, folder, go, monkeypat
 def test_a_run_without_all_its_teachers_is_unfinished(folder, go):
     """However many steps its last model has: the commands refuse its checkpoint."""
     done = go(load(folder / "train-2-distilled.py"), *LONG, small=False)
-    step, condition = find_steps(ROOT, folder)["train-2-distilled"], Condition(*LONG)
+    step, condition = find_steps(ROOT, ["train-2-distilled"])["train-2-distilled"], Condition(*LONG)
     (path,) = (done.results / "checkpoints").iterdir()
     path = path.rename(path.with_name(f"{step.run_name(0, condition.parse(step)[1])}.pt"))
     trained(step, 0, done.results, condition)

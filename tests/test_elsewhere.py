@@ -14,8 +14,9 @@ sys.path.insert(0, str(ROOT / "results"))
 
 import invent
 from lib import tables
+from lib.patches import applied
 from lib.stats import edge
-from lib.steps import applied, load
+from lib.steps import load
 from lib.tables import CANONICAL, TABLES, Condition
 
 
@@ -38,10 +39,12 @@ def test_a_list_counts_by_its_hash_although_it_is_not_at_hand(project):
         project.add_row(key, test=9.0, data_hash="ffffffffffff")
         project.add_row(key, test=3.0)
     m = project.measured()
-    assert m.effect(WIDE, BASE, condition=m.on("towns.txt")).mean == pytest.approx(-0.5)
+    assert m.effect(WIDE, BASE, condition=m.of_list("towns.txt")).mean == pytest.approx(-0.5)
     assert m.effect(WIDE, BASE, condition=CANONICAL).mean == 0
-    assert m.effect(WIDE, "kneser-ney", condition=m.on("towns.txt")).mean == pytest.approx(-0.5)
-    assert m.on("nowhere.txt") is None
+    assert m.effect(WIDE, "kneser-ney", condition=m.of_list("towns.txt")).mean == pytest.approx(
+        -0.5
+    )
+    assert m.of_list("nowhere.txt") is None
     assert m.effect(WIDE, "kneser-ney") is None  # no n-grams are of names.txt
 
 
@@ -85,7 +88,7 @@ def test_what_is_taken_away_has_the_sign_of_what_is_added(project):
     """The loss is 2 with the part and 2.5 without: the part makes it fall by 0.5."""
     project.add_row(WIDE, test=2.0)
     project.add_row(BASE, test=2.5)
-    assert project.measured().taken(BASE, WIDE).mean == -0.5
+    assert project.measured().part_effect(BASE, WIDE).mean == -0.5
 
 
 def test_fewer_names_are_a_part_of_the_training_set_and_the_test_set_stays():

@@ -196,7 +196,7 @@ def test_an_idea_may_copy_the_script_of_another(project, capsys):
     (project.results / "ideas" / "shallow.patch").unlink()
     project.look_again()
     assert second not in project.steps
-    assert "no train-2-shallow.py, which it copies" in capsys.readouterr().err
+    assert "it copies train-2-shallow.py, which is not there" in capsys.readouterr().err
 
 
 # --- Writing them anew ---

@@ -9,7 +9,8 @@ import report
 import reproduce
 import sample
 from lib.command import Failure
-from lib.steps import applied, load
+from lib.patches import applied
+from lib.steps import load
 from tools import BASE, LAST, edit, miniature
 
 OWN = "train-2-narrow-mlp"
@@ -45,13 +46,6 @@ def test_the_way_from_a_copy_to_a_patch(project, capsys):
     assert f"change in test:  {words}" in said and f"{first:+.4f}" in said
     assert "p = " in said and "80% power" in said
 
-    project.page.write_text("<!-- comparison -->\n<!-- end -->\n\n<!-- chain -->\n<!-- end -->\n")
-    report.main([], project.root)
-    report.main(["--check"], project.root)
-    text = project.page.read_text("utf-8").replace("−", "-")
-    assert f"| [narrow MLP]({OWN}.py) | 32 | 2 | 4 | " in text and words in text
-    assert "<b>narrow MLP</b>: half the width.</summary>" in text
-
     script = project.path(OWN).read_text("utf-8")
     renew.main([OWN], project.root)
     project.path(OWN).unlink()
@@ -80,5 +74,5 @@ def test_what_cannot_be_compared_is_reported_with_what_to_run(project):
         compare.main([OWN, LAST, "--", "--steps", "9"], project.root)
     project.add_row(BASE)
     edit(project.path(BASE), "optimizer.step()", "optimizer.step()\n        pass")
-    with pytest.raises(Failure, match=f"1 rows of {BASE} do not count .made by another source"):
+    with pytest.raises(Failure, match=f"{BASE}: 1 run made by another source; run python"):
         compare.main([BASE, LAST], project.root)

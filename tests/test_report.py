@@ -11,8 +11,7 @@ from common import ROOT, tree
 from lib import figures
 from lib.command import Failure
 from lib.pages import pages, rebuild
-from lib.steps import find_steps
-from lib.tables import TABLES, Condition, copies
+from lib.tables import TABLES, Condition
 from tools import BASE, CHAIN, HEADS, LAST, WIDE, Project, add_idea, edit, write_table
 
 
@@ -98,36 +97,31 @@ def test_the_chain_holds_a_question_the_explanation_and_the_whole_difference(pro
         assert removed and len(added) < 40
 
 
-def test_a_script_and_a_preset_of_ones_own_appear_by_themselves(project):
-    """Below what they build on, of which the shorter branch comes first."""
+def test_a_script_of_ones_own_is_on_no_page_and_says_so(project, call, capsys):
+    """Nor a copy of one of the eight; under a condition it is printed, by its own name."""
     own = "train-2-a"
-    shutil.copy(project.path(WIDE), project.path(own))
-    edit(project.path(own), f'BUILDS_ON = "{BASE}"', f'BUILDS_ON = "{WIDE}"')
-    big = f'{{"big": {{"label": "big", "builds_on": "{own}", "settings": {{"n_embd": 48}}}}}}'
-    edit(project.path(own), "PRESETS = {}", f"PRESETS = {big}")
-    project.look_again()
-    assert [*find_steps(project.root)] == [BASE, HEADS, WIDE, own, f"{own}@big"]
-    project.add_row(own, 0, 2.25)
-    losses = project.block("losses")
-    assert f"| [double embd ({own})]({own}.py) | 1 |" in losses, "it has kept its label"
-    assert "[big]" not in losses, "a preset without runs"
-    project.add_row(f"{own}@big", 0, 2.0)
-    assert project.cells("losses", "big")["change in test"] == "−0.2500 (one seed)"
-
-
-def test_a_copy_never_takes_the_place_of_the_original(project, call, capsys):
-    """Whichever row is older; and a file name with a blank is not a script."""
-    before = project.block("comparison")
-    shutil.copy(project.path(HEADS), project.path("train-2-a"))
+    shutil.copy(project.path(HEADS), project.path(own))
     shutil.copy(project.path(HEADS), project.path("train-2-2head copy"))
+    project.path("train-2-half").write_text("def half(")
     project.look_again()
-    assert "2head copy.py is left out" in capsys.readouterr().err
-    assert "train-2-a" in project.steps and "train-2-2head copy" not in project.steps
-    project.add_row("train-2-a", 0, 2.0)
-    project.add_row(HEADS, 0, 2.5, finished="2026-01-01T00:00:00Z")
-    assert copies(project.measured().rows, project.steps) == {"train-2-a": HEADS}
-    assert project.cells("comparison", "2 heads")["test"] == "2.5000"
-    assert len(project.block("comparison").splitlines()) == len(before.splitlines())
+    notes = capsys.readouterr().err
+    assert "2head copy.py is left out" in notes and "train-2-half is left out" in notes
+    project.add_rows(HEADS, [2.5, 2.5, 2.5])
+    project.add_rows(own, [2.25, 2.25, 2.25])
+    before = project.block("comparison")
+    assert own not in before + project.block("losses") + project.block("chain")
+    report.main([], project.root)
+    why = "3 runs count; is in no page before it is a patch"
+    assert f"note: {own}: {why}" in capsys.readouterr().err
+    for seed in 0, 1, 2:
+        for key, test in (own, 2.0), (HEADS, 2.5):
+            project.add_row(key, seed, test + seed / 8, {"steps": 9}, overrides="steps=9")
+    printed = call("--", "--steps", "9")
+    (line,) = [x for x in printed.splitlines() if x.startswith(f"| [{own}](")]
+    assert " | baseline | " in line and " | 2.1250 | – |" in line and "2.6250" in printed
+    with pytest.raises(Failure, match="have no condition"):
+        call("--check", "--", "--steps", "9")
+    assert project.block("comparison") == before
 
 
 # --- Tables ---
@@ -305,7 +299,7 @@ def test_check_finds_figures_that_are_stale_or_missing(tmp_path, monkeypatch):
     write_table(project.results / "speed.csv", speeds)
     report.main([], project.root)
     drawn = sorted((project.results / "plots").glob("*.png"))
-    expected = "frontier ideas loss-curves published robust staircase transfer"
+    expected = "by-position frontier ideas loss-curves published robust staircase transfer"
     assert [path.stem for path in drawn] == expected.split()
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in drawn)
     monkeypatch.setitem(sys.modules, "matplotlib", None)  # not there

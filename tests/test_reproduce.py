@@ -65,7 +65,10 @@ def test_what_is_lacking_by_names_and_seeds_the_longest_first(root, plan):
     write_stub(root, "train-2-long.py", steps=1000)
     before = tree(root)
     kinds = [f"{x}{preset}" for x in ("train-2-long", "train-2") for preset in ("@big", "")]
-    assert plan("--seeds", "2") == [f"{kind}-seed{seed}" for kind in kinds for seed in (0, 1)]
+    expected = [f"{kind}-seed{seed}" for kind in kinds for seed in (5, 6)]
+    assert plan("--seeds", "5-6", *kinds[::-1]) == expected
+    assert plan("--seeds", "2") == [f"{x}-seed{seed}" for x in kinds[2:] for seed in (0, 1)]
+    assert plan("train-2,n_embd={8,32}") == [PLAIN, "train-2,n_embd=8-seed0"]
     assert plan("train-2.py") == plan("train-2") == [PLAIN], "a name is one step"
     assert plan("train-2@big") == [BIG]
     assert tree(root) == before, "a dry run writes and runs nothing"

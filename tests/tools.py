@@ -13,10 +13,10 @@ from pathlib import Path
 
 import renew
 from common import CHAIN, ROOT, edit
+from lib.blocks import BLOCKS
 from lib.measured import Measured
-from lib.pages import BLOCKS
 from lib.steps import find_steps
-from lib.tables import RESULTS, read_csv
+from lib.tables import RESULTS, Condition, read_csv
 
 COLUMNS = RESULTS
 BASE, WIDE, HEADS, LAYERS, MLP, LN, ROPE, LAST = (name.removesuffix(".py") for name in CHAIN)
@@ -107,7 +107,7 @@ def real_steps():
         for script in CHAIN:
             shutil.copy(ROOT / script, name)
         steps = find_steps(Path(name))
-    return steps, {key: step.source for key, step in steps.items()}
+        return steps, {key: step.source for key, step in steps.items()}
 
 
 class Project:
@@ -161,8 +161,8 @@ class Project:
         for seed, test in enumerate(losses):
             self.add_row(key, seed, test)
 
-    def measured(self):
-        return Measured(self.root)
+    def measured(self, *flags):
+        return Measured(self.root, condition=Condition(*flags))
 
     def results_rows(self):
         """The rows of results.csv, as the commands read them."""

@@ -12,6 +12,7 @@ import re
 import numpy as np
 
 from lib.known import LAST
+from lib.markdown import NOT_RECORDED
 from lib.measured import ngram_label
 from lib.stats import edge
 
@@ -101,7 +102,7 @@ def transfer_of(m):
 def robust_of(m):
     """{step: {condition: the change that the step makes there}}."""
     rows = {
-        step.label: {name: pair(found.get(step.key)) for name, found in m.elsewhere.items()}
+        step.label: {name: pair(found.get(step.key)) for name, found in m.by_condition.items()}
         for step in m.chain
         if step.builds_on
     }
@@ -116,7 +117,7 @@ def frontier_of(m):
 def positions_of(m):
     """{step: [positions, losses there of the seeds]}, where at least 100 test names reach."""
     found = {}
-    for row in m.of_now("by-position.csv"):
+    for row in m.current("by-position.csv"):
         if row["targets"] >= 100:
             at = found.setdefault(m.label(row["step"]), {}).setdefault(row["position"], [])
             at.append(row["loss"])
@@ -328,16 +329,21 @@ FIGURES = {
 }
 
 
+def not_recorded(figure, data):
+    figure.set_figheight(1)
+    figure.text(0.5, 0.5, NOT_RECORDED, ha="center", va="center")
+
+
 # --- Files ---
 def data_of(m):
-    """{name of the file: its data as text}, of what there are runs of."""
+    """{name of the file: its data as text}."""
 
     def rounded(text):  # another machine may differ in the last digits
         return round(float(text), 5)
 
     found = {name: json.dumps(data(m)) for name, (data, _) in FIGURES.items()}
     found = {name: json.loads(text, parse_float=rounded) for name, text in found.items()}
-    return {name: json.dumps(data) for name, data in found.items() if data}
+    return {name: json.dumps(data) for name, data in found.items()}
 
 
 def digest(text):
@@ -368,7 +374,8 @@ def draw(m):
             matplotlib.rcParams.update(STYLE)
             figure = Figure(layout="constrained")
             figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)  # inches
-            FIGURES[name][1](figure, json.loads(text))
+            data = json.loads(text)
+            (FIGURES[name][1] if data else not_recorded)(figure, data)
             file, metadata = io.BytesIO(), {"Software": None, "Data": digest(text)}
             figure.savefig(file, format="png", metadata=metadata, pil_kwargs={"optimize": True})
         files[m.root / "results" / "plots" / name] = file.getvalue()

@@ -1,6 +1,16 @@
 """What is known of single steps, in one place: all else holds for whatever steps there are."""
 
-LAST = "train-2"  # the last step of the chain, on which most ideas build
+CHAIN = (  # the eight scripts; any other in the root is somebody's own, and on no page
+    "train-2-baseline",
+    "train-2-double-embd",
+    "train-2-2head",
+    "train-2-2head-4layer",
+    "train-2-2head-4layer-mlp",
+    "train-2-2head-4layer-mlp-ln",
+    "train-2-2head-4layer-mlp-ln-rope",
+    "train-2",
+)
+LAST = CHAIN[-1]  # on which most ideas build
 QUESTIONS = {  # that the diff of a step answers
     "train-2-double-embd": "Does a wider head help?",
     "train-2-2head": "Are two narrow heads better than one wide one?",

@@ -36,14 +36,17 @@ def signed(value, digits=4):
     return f"{value:+.{digits}f}".replace("-", "−")
 
 
-def mean(values):
+def average(values):
+    """The mean of {seed: value}."""
     return number(np.mean([*values.values()]) if values else None)
 
 
 def spread(values):
     """The mean, and the standard deviation over the seeds."""
     found = [*values.values()]
-    return f"{mean(values)}<br>±{np.std(found, ddof=1):.4f}" if len(found) > 1 else mean(values)
+    return (
+        f"{average(values)}<br>±{np.std(found, ddof=1):.4f}" if len(found) > 1 else average(values)
+    )
 
 
 def plus_minus(found, write=signed, digits=3):

@@ -4,24 +4,25 @@ A *name* is that of a step, or of an n-gram model: `bigram` or `kneser-ney`.
 """
 
 import math
-from dataclasses import asdict, dataclass, replace
+from collections import Counter
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from functools import cached_property
 
 from lib.command import ROOT, Failure
 from lib.known import CONTROLS, LAST, LOWEST, MODERN, NO_CANDIDATES, PARTS, REPLICATIONS, WITHOUT
-from lib.names import preset_of, script_of, with_preset, with_settings
-from lib.patches import patches
-from lib.stats import changes, combine, holm, interval
+from lib.names import OF_A_RUN, join, preset_of, script_of, with_preset, with_settings
+from lib.stats import changes, combine, holm, interval, unpaired
 from lib.steps import find, find_steps, fingerprint
 from lib.tables import (
     CANONICAL,
     TABLES,
     Condition,
-    copies,
+    counting,
+    device_of,
     left_out,
     read_results,
     read_table,
-    runs,
 )
 
 VALIDATE = Condition("--validate")
@@ -51,31 +52,30 @@ class Model:
 
 
 class Measured:
-    """The steps of a folder with what is recorded and published of them."""
+    """The steps of a folder with what is recorded and published of them.
 
-    def __init__(self, root=ROOT):
-        self.root, self.found, self.by_name, self.of_script = root, {}, {}, {}
-        self.steps = find_steps(root)
-        self.rows = read_results(root / "results" / "results.csv")
+    With names only the steps are here that these call. Everything is under the condition, unless a
+    function is given another one.
+    """
+
+    def __init__(self, root=ROOT, names=None, condition=CANONICAL, results=None):
+        self.root, self.condition, self.by_name = root, condition, {}
+        self.steps = find_steps(root, names and [name for name in names if name not in NGRAMS])
+        self.read_runs(results or root / "results")
+        self.tables = {name: read_table(root, name) for name in TABLES}
+
+    def read_runs(self, results):
+        """Read results.csv, which may have new rows since."""
+        self.found, self.of_script = {}, {}
+        self.rows = read_results(results / "results.csv")
         for row in self.rows:
             self.of_script.setdefault((row["script"], row["preset"]), []).append(row)
-        self.tables = {name: read_table(root, name) for name in TABLES}
-        self.copies = copies(self.rows, self.steps)
-        labels = set()
-        for key, step in self.steps.items():
-            if step.script not in self.copies:
-                if step.label in labels:  # a copied script may have kept its label
-                    label = f"{step.label} ({step.script})"
-                    if step.is_preset:  # which a copy has as well
-                        label = f"{self.steps[step.script].label}, {step.label}"
-                    self.steps[key] = replace(step, label=label)
-                labels.add(self.steps[key].label)
 
     # --- Steps ---
     @property
     def compared(self):
         """The chain and the presets that have runs, in the order of the tables."""
-        own = [x for x in self.steps.values() if not x.is_idea and x.script not in self.copies]
+        own = [x for x in self.steps.values() if not (x.is_idea or x.is_own)]
         return [step for step in own if not step.preset or self.runs(step)]
 
     @property
@@ -110,7 +110,7 @@ class Measured:
         if step := self.step(name):
             return step.key
         script = script_of(name)
-        if script in self.steps or f"{script}.py" not in patches(self.root):
+        if script in self.steps or not self.steps.made.patch(script):
             raise Failure(f"there is no step, idea or n-gram model {name!r}")
         return name
 
@@ -119,12 +119,20 @@ class Measured:
         return step.label if step else name
 
     # --- Losses ---
-    def runs(self, step, condition=CANONICAL):
+    def runs(self, step, condition=None):
         """The rows that count, {seed, or (split, seed): row}."""
+        condition = condition or self.condition
         key = step.key, condition.flags, condition.data_hash
         if key not in self.found:
-            self.found[key] = runs(self.rows_of(step), step, condition)
+            self.found[key] = counting(self.rows_of(step), step, condition)
         return self.found[key]
+
+    @property
+    def canonical(self):
+        """The rows on which the pages rest."""
+        return [
+            x for step in self.steps.values() if not step.is_own for x in self.runs(step).values()
+        ]
 
     def rows_of(self, step):
         """The rows of the step's script and preset, whether they count or not."""
@@ -134,19 +142,20 @@ class Measured:
         """The rows that count nowhere, with `why`."""
         return left_out(self.rows, self.steps)
 
-    def values(self, name, loss="test", condition=CANONICAL):
-        """A loss, or the difference of two (test-train), {seed: value}.
+    def values(self, name, loss="test", condition=None, beside=None):
+        """A loss, or the difference of two (test-train), {seed: value}; of an n-gram model a float.
 
         `lowest` is the lowest test loss of the learning curve. Where the split is left open, the
-        values are means over the seeds of each split, {split: value}.
+        values are means over the seeds of each split, {split: value}. An n-gram model is the one
+        that was counted on the names of `beside`, the step that it is compared with.
         """
+        condition = condition or self.condition
         first, _, second = loss.partition("-")
         if second:
-            return changes(*(self.values(name, part, condition) for part in (first, second)))
+            both = (self.values(name, part, condition, beside) for part in (first, second))
+            return changes(*both)
         if name in NGRAMS:
-            if condition.by_split or {"--validate", "--split-seed"} & {*condition.rest}:
-                return {}  # they are of the test set of the default split
-            found = self.ngrams(condition).get(name, {}).get(loss)
+            found = self.ngrams(condition, beside).get(name, {}).get(loss)
             return {} if found is None else found
         step = self.step(name)
         rows = self.runs(step, condition) if step else {}
@@ -159,19 +168,53 @@ class Measured:
             values = {split: sum(found) / len(found) for split, found in groups.items()}
         return dict(sorted(values.items()))
 
-    def mean(self, name, loss="test", condition=CANONICAL):
+    def mean(self, name, loss="test", condition=None):
         """The interval of the mean; None without runs."""
         return interval(self.values(name, loss, condition))
 
-    def effect(self, name, base=None, loss="test", condition=CANONICAL):
-        """The interval of the paired change from the base, or from what the step builds on."""
-        base = base or getattr(self.step(name), "builds_on", None)
-        if base is None:
-            return None
-        return interval(changes(*(self.values(x, loss, condition) for x in (name, base))))
+    def pairing(self, name, base):
+        """How two are compared: paired, unpaired, or None where their test sets differ."""
+        a, b = self.step(name), self.step(base)
+        if not (a and b) or a.batches == b.batches:
+            return "paired"
+        return "unpaired" if a.test_set == b.test_set else None
 
-    def ngrams(self, condition=CANONICAL, script=LAST):
-        """{name: row of ngram.csv}, counted on a list, or on the names that an idea leaves."""
+    def effect(self, name, base=None, loss="test", condition=None):
+        """The interval of the change from the base, or from what the step builds on.
+
+        It is paired by seed where both draw the same batches. None where there is no change: runs
+        are lacking, or the two have different test sets.
+        """
+        base = base or getattr(self.step(name), "builds_on", None)
+        how = self.pairing(name, base) if base else None
+        if how is None:
+            return None
+        values = self.values(name, loss, condition, beside=self.step(base))
+        of_base = self.values(base, loss, condition, beside=self.step(name))
+        if how == "unpaired" and not (condition or self.condition).by_split:
+            return unpaired(values, of_base)
+        return interval(changes(values, of_base))
+
+    def beside_change(self, step, loss="test"):
+        """The values of a loss for the seeds that the step's change is over; all where it has none.
+
+        So a mean is over the same seeds as the change beside it.
+        """
+        values, base = self.values(step.key, loss), step.builds_on
+        if base and self.pairing(step.key, base) == "paired":
+            common = values.keys() & self.values(base, loss).keys()
+            return {seed: values[seed] for seed in sorted(common)} or values
+        return values
+
+    def ngrams(self, condition=None, step=None):
+        """{name: row of ngram.csv}, counted on the names that the step has under the condition.
+
+        Without a step they are those of the last step. None are of another split.
+        """
+        condition = condition or self.condition
+        if condition.other_split or (step and not step.default_split):
+            return {}
+        script = step.script if step and step.says("Names") else LAST
         of = script, condition.data_hash or self.names_hash
         rows = [x for x in self.tables["ngram.csv"] if (x["script"], x["data_hash"]) == of]
         found = {row["model"].lower(): row for row in rows}
@@ -181,20 +224,20 @@ class Measured:
     def names_hash(self):
         return next(iter(self.steps.values())).module.NAMES_SHA256[:12]
 
-    def on(self, data):
+    def of_list(self, data):
         """The condition of a list by the name of its file; None where no n-grams are of it."""
         rows = self.tables["ngram.csv"]
         found = {x["data_hash"] for x in rows if (x["script"], x["data"]) == (LAST, data)}
         return Condition(data_hash=found.pop()) if len(found) == 1 else None
 
     # --- The other tables, as far as they are of the steps as they are now ---
-    def of_now(self, file):
+    def current(self, file):
         now = {key: step.fingerprint for key, step in self.steps.items()}
         return [row for row in self.tables[file] if row["fingerprint"] == now.get(row["step"])]
 
     @cached_property
     def speeds(self):
-        return {row["step"]: row for row in self.of_now("speed.csv")}
+        return {row["step"]: row for row in self.current("speed.csv")}
 
     def time(self, name, of):
         """The training time as a fraction of another step's; None where one was not timed."""
@@ -205,7 +248,7 @@ class Measured:
 
     def new_names(self, name):
         """The fraction of generated names that are in neither split; None where not counted."""
-        rows = [row for row in self.of_now("generated.csv") if row["step"] == name]
+        rows = [row for row in self.current("generated.csv") if row["step"] == name]
         return sum(x["new"] for x in rows) / sum(x["names"] for x in rows) if rows else None
 
     @cached_property
@@ -251,20 +294,20 @@ class Measured:
                 found[rate] = Condition("--validate", *flags)
         return dict(sorted(found.items()))
 
-    # --- Elsewhere ---
-    def taken(self, idea, of=LAST):
+    # --- Under other conditions ---
+    def part_effect(self, idea, of=LAST):
         """The change that a part makes: a step against the idea that is that step without it."""
         return self.effect(of, with_preset(idea, preset_of(of)))
 
     @cached_property
-    def elsewhere(self):
+    def by_condition(self):
         """{condition: {step: the change that it makes there}}."""
         validate = "--validate", "--learning-rate"
         conditions = {
             "seeds": CANONICAL,
             "splits": Condition("--split-seed", "any"),
-            "English words": self.on("english.txt"),
-            "German words": self.on("german.txt"),
+            "English words": self.of_list("english.txt"),
+            "German words": self.of_list("german.txt"),
             "n_embd 64": Condition("--n-embd", "64"),
             "half the rate": Condition(*validate, "5e-4"),
             "4 times the rate": Condition(*validate, "4e-3"),
@@ -277,8 +320,58 @@ class Measured:
         for name, of in ("in the last step", LAST), ("in fast", f"{LAST}@fast"):
             # Without what + GELU adds it is + RoPE: the chain compares that in the last step.
             parts = [x for x in WITHOUT.values() if x[0] != of]
-            found[name] = {step: self.taken(idea, of) for step, _, idea in parts}
+            found[name] = {step: self.part_effect(idea, of) for step, _, idea in parts}
         return found
+
+    # --- What does not count, or is in no table ---
+    def unlisted(self):
+        """The steps with other settings that have runs under the condition, but no row anywhere."""
+        found = {}
+        for row in self.rows:
+            base = self.steps.get("@".join(filter(None, (row["script"], row["preset"]))))
+            if base and row["overrides"]:
+                common = {word.partition("=")[0] for word in self.condition.parse(base)[1].split()}
+                own = dict(word.split("=") for word in row["overrides"].split())
+                with suppress(Failure):  # its settings may be of an earlier state of the script
+                    name = join(base.key, {x: own[x] for x in own.keys() - common})
+                    step = find(self.steps, name)
+                    found |= {} if step.key in self.steps else {step.key: step}
+        return [step for step in found.values() if self.runs(step)]
+
+    def why_not(self, step):
+        """Why rows of a step do not count under the condition: ["3 runs at steps=1000", ...]."""
+        whys, counted = Counter(), {id(row) for row in self.runs(step).values()}
+        settings, overrides = self.condition.parse(step)
+        for row in self.rows_of(step):
+            if {*step.settings} <= {x.partition("=")[0] for x in row["overrides"].split()}:
+                if id(row) not in counted:
+                    whys[self.difference(row, step, settings)] += 1
+        whys.pop("", None)
+        return [f"{n} run{'s' * (n > 1)} {why}" for why, n in whys.items()]
+
+    def absent(self, step):
+        """Why an idea, or a script of one's own, is in no table of a page; None where it is in one.
+
+        Nothing is said of what has no runs at all.
+        """
+        n, whys = len(self.runs(step, CANONICAL)), self.why_not(step)
+        if n > 2 and not step.is_own or not (n or whys):
+            return None
+        needs = "is in no page before it is a patch" if n > 2 else "a page needs three seeds"
+        return f"{step.key}: {'; '.join([f'{n} runs count', *whys])}; {needs}"
+
+    def difference(self, row, step, settings):
+        """In what a row is no run of the step under the condition; empty where a seed is double."""
+        other = {x for x in settings if row["settings"].get(x, settings[x]) != settings[x]}
+        if other := sorted(other - OF_A_RUN):
+            return "at " + " ".join(f"{x}={row['settings'][x]}" for x in other)
+        if row["source"] != step.source:
+            return "made by another source"
+        if row["data_hash"] != self.condition.data_of(step):
+            return f"on {row['data']}"
+        if device_of(row) != self.condition.device:
+            return f"on {device_of(row)}"
+        return "" if row["settings"].keys() == settings.keys() else "made with other settings"
 
     # --- What a model costs ---
     def seconds(self, step):
@@ -301,7 +394,7 @@ class Measured:
             (params,) = {row["params"] for row in self.runs(step).values()}
             test = self.mean(step.key).mean
             found.append(Model(step.label, kind, params, self.seconds(step), test))
-        for row in self.of_now("ensemble.csv"):
+        for row in self.current("ensemble.csv"):
             step, several, mixed = self.steps[row["step"]], row["models"] > 1, row["weight"] > 0
             if not self.seconds(step):
                 continue

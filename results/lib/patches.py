@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import weakref
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -65,40 +66,75 @@ def git(folder, *words):
         raise Failure("there is no git, which applies the ideas' patches: install it") from error
 
 
-def apply_in_order(root, folder, apply):
-    """Call apply(script, patch) for every patch, after those that make what it copies.
+class Made:
+    """The scripts of a root and those that its patches make, each when it is first asked for.
 
-    It returns None, or what stands against the patch. Returns {patch: what stands against it}.
+    They are in a folder that lasts as long as this does, or in the one that is given, which has its
+    own scripts. A script in the root wins over its patch.
     """
-    left = {x: patch for x, patch in patches(root).items() if not (root / x).exists()}
-    problems = {}
-    while ready := [script for script in left if (folder / str(copied_by(left[script]))).exists()]:
-        for script in ready:
-            patch = left.pop(script)
-            if problem := apply(script, patch):
-                problems[patch] = problem
-    for patch in left.values():
-        base, one = copied_by(patch), f"it must be one copy, to train-2-{patch.stem}.py"
-        problems[patch] = f"there is no {base}, which it copies" if base else one
-    return problems
+
+    def __init__(self, root, folder=None):
+        self.root, self.patches, self.asked = folder or root, patches(root), set()
+        self.folder = folder or Path(tempfile.mkdtemp(prefix="ideas-")).resolve()
+        if not folder:
+            weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
+
+    def patch(self, script):
+        return self.patches.get(f"{script}.py")
+
+    def path(self, script):
+        """The path of a script's copy in the folder, made of what its patch copies if need be."""
+        path, own, patch = (
+            self.folder / f"{script}.py",
+            self.root / f"{script}.py",
+            self.patch(script),
+        )
+        if script in self.asked and not path.exists():
+            raise Failure(f"{path.name} cannot be made")  # it failed before, or it copies itself
+        if script not in self.asked:
+            self.asked.add(script)
+            if own.is_file():
+                if own != path:
+                    shutil.copy(own, path)
+            elif patch:
+                self.make(patch)
+        if not path.exists():
+            raise Failure(f"there is no script {path.name}")
+        return path
+
+    def make(self, patch):
+        """Apply the patch of an idea, after those that make what it copies."""
+        base = copied_by(patch)
+        if base is None:
+            raise Failure(f"it must be one copy, to train-2-{patch.stem}.py")
+        try:
+            self.path(base.removesuffix(".py"))
+        except Failure as error:
+            raise Failure(f"it copies {base}, which is not there") from error
+        if problem := self.apply(patch):
+            raise Failure(f"{problem}; see results/renew.py --help")
+
+    def apply(self, patch):
+        """Apply a patch; what stands against it, or None."""
+        done = git(self.folder, "apply", "--whitespace=nowarn", str(patch.resolve()))
+        return " ".join(done.stderr.split()) if done.returncode else None
+
+    def names(self):
+        """All scripts: the root's and those of the patches, without .py."""
+        own = [path.name for path in scripts(self.root)]
+        return [name.removesuffix(".py") for name in sorted({*own, *self.patches})]
 
 
 @contextmanager
 def applied(root):
     """A folder, for a while, with the scripts of the root and those that the patches make.
 
-    A script in the root wins over its patch. A patch that cannot be applied is reported and left
-    out: the others can be worked with.
+    A patch that cannot be applied is reported and left out: the others can be worked with.
     """
-    with tempfile.TemporaryDirectory(prefix="ideas-") as name:
-        folder = Path(name).resolve()
-        for script in scripts(root):
-            shutil.copy(script, folder)
-
-        def apply(script, patch):
-            done = git(folder, "apply", "--whitespace=nowarn", str(patch.resolve()))
-            return " ".join(done.stderr.split()) if done.returncode else None
-
-        for patch, problem in apply_in_order(root, folder, apply).items():
-            note(f"{patch.name} is left out: {problem}; see results/renew.py --help")
-        yield folder
+    made = Made(root)
+    for script in made.names():
+        try:
+            made.path(script)
+        except Failure as error:
+            note(f"{script} is left out: {error}")
+    yield made.folder

@@ -46,7 +46,8 @@ class Interval:
 
     mean: float
     half: float
-    n: int
+    n: int  # pairs; of an unpaired change the seeds of the side that has fewer
+    df: float = 0.0  # degrees of freedom, where they are not n - 1
 
     @property
     def low(self):
@@ -66,7 +67,8 @@ class Interval:
         """How often chance alone would give a mean as far from zero, if the truth were zero."""
         if self.half == 0:  # all values are the same
             return float(self.mean == 0)
-        return p_value(self.mean / self.half * t_quantile(self.n - 1), self.n - 1)
+        df = self.df or self.n - 1
+        return p_value(self.mean / self.half * t_quantile(df), df)
 
 
 def interval(values):
@@ -79,6 +81,25 @@ def interval(values):
     n = len(found)
     half = t_quantile(n - 1) * np.std(found, ddof=1) / math.sqrt(n) if n > 1 else math.nan
     return Interval(float(np.mean(found)), float(half), n)
+
+
+def unpaired(values, base):
+    """The change between the means of two samples that share no chance, with Welch's interval.
+
+    Welch 1947, for samples whose spreads differ. None where a side has no value.
+    """
+    sides = [np.array([*side.values()]) for side in (values, base)]
+    n = min(map(len, sides))
+    if n == 0:
+        return None
+    mean = float(sides[0].mean() - sides[1].mean())
+    if n == 1:
+        return Interval(mean, math.nan, n)
+    errors = [side.var(ddof=1) / len(side) for side in sides]
+    if not any(errors):
+        return Interval(mean, 0.0, n)
+    df = sum(errors) ** 2 / sum(x**2 / (len(y) - 1) for x, y in zip(errors, sides, strict=True))
+    return Interval(mean, float(t_quantile(df) * math.sqrt(sum(errors))), n, float(df))
 
 
 def combine(function, *parts):
@@ -110,12 +131,15 @@ def holm(p_values):
 
 
 def pairs_needed(found, size, most=1000):
-    """How many pairs with this spread would show a change of a size in four of five trials."""
-    deviation = found.half * math.sqrt(found.n) / t_quantile(found.n - 1)
-    for n in range(2, most):
+    """How many pairs with this spread would show a change of a size in four of five trials.
+
+    None for more than `most`.
+    """
+    deviation = found.half * math.sqrt(found.n) / t_quantile(found.df or found.n - 1)
+    for n in range(2, most + 1):
         if (t_quantile(n - 1) + t_quantile(n - 1, 0.6)) * deviation / math.sqrt(n) <= size:
             return n
-    return most
+    return None
 
 
 def error_over_names(values, targets):

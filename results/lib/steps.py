@@ -4,8 +4,8 @@ An idea is a script that a patch makes of another one, or a row of ideas/setting
 one name, see lib/names.py.
 """
 
-import ast
 import hashlib
+import inspect
 import io
 import re
 import sys
@@ -17,8 +17,9 @@ from pathlib import Path
 
 from lib.command import ROOT, Failure
 from lib.files import numbered
-from lib.names import OF_A_RUN, flags, join, preset_of, script_of, split, with_preset
-from lib.patches import OWN_STEPS, applied, group_of, note, patches, scripts
+from lib.known import CHAIN
+from lib.names import OF_A_RUN, expand, flags, join, script_of, split, with_preset
+from lib.patches import OWN_STEPS, Made, group_of, head_of, note
 
 NEEDED = set("BUILDS_ON PRESETS NAMES_SHA256 Config load_data parse run_name source_hash".split())
 
@@ -33,7 +34,8 @@ def load(path):
     module.__file__ = str(path)
     sys.modules[module.__name__] = module  # dataclasses look their module up there
     try:
-        exec(compile(path.read_bytes(), path, "exec"), vars(module))
+        code = compile(path.read_bytes(), path, "exec", optimize=0)  # python -OO drops docstrings
+        exec(code, vars(module))
     except (Exception, SystemExit) as error:  # a script in the making can raise anything
         reason = f"{type(error).__name__}: {error}"
         raise Failure(f"cannot load {path.name}, {reason}: fix it or move it away") from error
@@ -49,11 +51,6 @@ def load_names(module):
     if data.hash != module.NAMES_SHA256[:12]:
         raise Failure("data/names.txt is not to be had, or not makemore's: see data/README.md", 1)
     return data
-
-
-def docstring(text):
-    """A script's docstring, which `python -OO` would drop."""
-    return ast.get_docstring(ast.parse(text)) or ""
 
 
 def parsed(module, words, what):
@@ -84,8 +81,6 @@ class Step:
     label: str
     builds_on: str | None
     config: object
-    text: str  # of the script
-    source: str  # hash of what in it makes the results
     patch: Path | None = None  # that makes the script of an idea
     group: str | None = None  # of an idea
     settings: dict = field(default_factory=dict)  # in which it differs from its script or preset
@@ -95,6 +90,21 @@ class Step:
     @cached_property
     def path(self):
         return Path(self.module.__file__)
+
+    @cached_property
+    def text(self):
+        return self.path.read_text(encoding="utf-8-sig")
+
+    @property
+    def docstring(self):
+        return inspect.cleandoc(self.module.__doc__ or "")
+
+    @property
+    def source(self):
+        """The hash of what in its script makes the results."""
+        if not hasattr(self.module, "hashed"):  # the presets of a script share it
+            self.module.hashed = self.module.source_hash()
+        return self.module.hashed
 
     @property
     def file(self):
@@ -111,6 +121,11 @@ class Step:
         return self.group is not None
 
     @property
+    def is_own(self):
+        """Whether it is somebody's own: no page shows it before it is a patch."""
+        return not self.is_idea and self.script not in CHAIN
+
+    @property
     def is_preset(self):
         return bool(self.preset) and not self.settings
 
@@ -122,6 +137,29 @@ class Step:
     @cached_property
     def fingerprint(self):
         return fingerprint(self.source, asdict(self.config))
+
+    def says(self, what):
+        """Whether its patch, or the docstring of its script, has the line `WHAT: its own`."""
+        head = head_of(self.patch) if self.patch else self.docstring
+        return re.search(rf"^{what}: its own$", head, flags=re.M) is not None
+
+    @cached_property
+    def batches(self):
+        """What decides which names a seed draws: runs are paired where it is the same."""
+        own = self.script if self.says("Batches") else ""
+        return own, self.config.batch_size, self.test_set
+
+    @cached_property
+    def test_set(self):
+        """What decides on which names it is tested: losses on other ones have no change."""
+        own = self.script if self.says("Test") else ""
+        return own, self.config.split_seed, self.config.validate
+
+    @property
+    def default_split(self):
+        """Whether its names are split as the scripts do without flags."""
+        usual = type(self.config)()
+        return (self.config.split_seed, self.config.validate) == (usual.split_seed, usual.validate)
 
     @property
     def words(self):
@@ -140,18 +178,20 @@ class Step:
 
 def steps_of(module, patch=None):
     """The step that a script is, and those that its presets are, by name."""
-    path = Path(module.__file__)
-    name, text = path.stem, path.read_text(encoding="utf-8-sig")
-    made_by = text, module.source_hash(), patch, patch and group_of(patch)
-    label, colon, _ = docstring(text).partition("\n")[0].partition(":")
+    name, group = Path(module.__file__).stem, patch and group_of(patch)
+    label, colon, _ = inspect.cleandoc(module.__doc__ or "").partition("\n")[0].partition(":")
     if not colon:
-        raise Failure(f"{path.name}: its docstring must begin with LABEL: what it is")
+        raise Failure(f"{name}.py: its docstring must begin with LABEL: what it is")
+    if not patch and name not in CHAIN:
+        label = name  # a copy still has the label of its original
     try:
-        steps = [Step(name, module, "", label, module.BUILDS_ON, module.Config(), *made_by)]
+        of = name, module, "", label, module.BUILDS_ON, module.Config(), patch, group
+        steps = [Step(*of)]
         for preset, entry in module.PRESETS.items():
-            key, config = f"{name}@{preset}", module.Config(**entry["settings"])
-            base = entry["builds_on"]
-            steps.append(Step(key, module, preset, entry["label"], base, config, *made_by))
+            named = entry["label"] if name in CHAIN else f"{label}, {entry['label']}"
+            config = module.Config(**entry["settings"])
+            of = f"{name}@{preset}", module, preset, named, entry["builds_on"], config
+            steps.append(Step(*of, patch, group))
     except (AttributeError, KeyError, TypeError) as error:
         raise Failure(f"{name}: PRESETS is not label, builds_on and settings ({error})") from error
     return {step.key: step for step in steps}
@@ -205,13 +245,13 @@ def named(steps, name):
 
 
 def chosen(steps, names):
-    """The steps that the names call; without names all but presets that only ideas or copies have.
+    """The steps that the names call; without names all but one's own and the presets of ideas.
 
     Those are named: train-2-swiglu@64x4, architecture@64x4.
     """
     if not names:
-        found = [step for step in steps.values() if not (step.is_idea and step.is_preset)]
-        return [x for x in found if not x.is_preset or preset_of(x.builds_on) != x.preset]
+        shown = [step for step in steps.values() if not step.is_own]
+        return [x for x in shown if not (x.is_preset and x.is_idea)]
     called = {}
     for name in names:
         members = [x for x in steps.values() if x.is_idea and x.group_name == name]
@@ -230,8 +270,133 @@ def refuse_twice(step, words):
             raise Failure(f"{twice[0]} is in the name {step.key} and among the flags, too")
 
 
-# --- All steps ---
+# --- All steps, or those that are asked about ---
 LISTED = "name short label group builds_on text".split()
+
+
+class Steps(dict):
+    """The steps of a root by name, and `made`, the scripts that patches make.
+
+    With names it holds only the steps of the scripts that these call, and of what those build on:
+    nothing else is patched or loaded. Without it holds all that can be loaded.
+    """
+
+    def __init__(self, root, names=None):
+        super().__init__()
+        self.root, self.made, self.seen = root, Made(root), set()
+        self.listed = root / "results" / "ideas" / "settings.csv"
+        self.rows = numbered(self.listed, LISTED)
+        self.partial = names is not None
+        for script in self.made.names() if names is None else self.called(names):
+            self.add(script, asked=self.partial or script in CHAIN)
+        for line, row in self.rows:
+            self.add_row(line, row)
+        for step in [*self.values()]:
+            self.resolve(step)
+        self.leave_out(lambda x: not {split(x.builds_on or x.key)[0], x.script} <= self.keys())
+        ordered = self.order()
+        self.leave_out(lambda x: not {x.key, x.script} <= {*ordered})
+        found = {key: self[key] for key in ordered if key in self}
+        self.clear()
+        self |= found
+        for step in self.values():
+            self.compare_presets(step)
+
+    def called(self, names):
+        """The scripts that names call: of steps, short names, and groups of ideas."""
+        found = []
+        for name in names:
+            base = name.split(",")[0]
+            group, script = base.partition("@")[0], base.partition("@")[0].removesuffix(".py")
+            found += [x[:-3] for x, patch in self.made.patches.items() if group_of(patch) == group]
+            found.append(script)
+            for _, row in self.rows:
+                if (
+                    group == row["group"]
+                    or base == row["short"]
+                    or script_of(row["name"]) == script
+                ):
+                    found += [script_of(row["name"]), script_of(row["builds_on"] or row["name"])]
+        known = {path.stem for path in self.root.glob("train-2*.py")}
+        known |= {name[:-3] for name in self.made.patches}
+        return [script for script in dict.fromkeys(found) if script in known]
+
+    def add(self, script, asked=False):
+        """Load a script, and what it builds on. What cannot be loaded is left out, if not asked."""
+        if script in self.seen:
+            return
+        self.seen.add(script)
+        own, patch = self.root / f"{script}.py", self.made.patch(script)
+        try:
+            path = self.made.path(script)
+            found = steps_of(load(own if own.is_file() else path), patch)
+        except Failure as error:
+            if asked:
+                raise
+            what = patch.name if patch and not own.is_file() else script
+            return note(f"{what} is left out: {error}")
+        for step in found.values():
+            if step.builds_on:
+                self.add(script_of(step.builds_on))
+        self |= found
+
+    def add_row(self, line, row):
+        """Add an idea that needs no code, which settings.csv has."""
+        with at_line(self.listed, line):
+            needed = {script_of(row["name"]), script_of(row["builds_on"] or row["name"])}
+            if needed <= {step.script for step in self.values()}:
+                step = listed_step(self, row, self.listed)
+                self[step.key] = step
+            elif not self.partial:
+                note(f"{row['name']} is left out: its base is not there")
+
+    def resolve(self, step):
+        """Put the one name of what a step builds on in the place of the name that it gives."""
+        if step.builds_on:
+            try:
+                step.builds_on = named(self, step.builds_on).key
+            except Failure as error:
+                if not step.is_idea and not step.is_own:
+                    raise Failure(f"{step.key} builds on {error}") from error
+                del self[step.key]
+                note(f"{step.key} is left out: it builds on {error}")
+
+    def leave_out(self, lost):
+        """Remove what is lost(step), and whatever is lost by that."""
+        while gone := [key for key, step in self.items() if lost(step)]:
+            for key in gone:
+                del self[key]
+                note(f"{key} is left out: its base is not there, or builds on it")
+
+    def order(self):
+        """The keys, each after what it builds on, the shorter branch first; none of a circle."""
+        above = {None: []}
+        for key, step in self.items():
+            base = step.builds_on
+            if base not in self and base:  # one of these with other settings
+                base = split(base)[0]
+            above.setdefault(base, []).append(key)
+
+        def length(keys):  # ideas do not change the order of the others
+            return sum(not self[key].is_idea for key in keys)
+
+        def branch(key):
+            branches = sorted((branch(child) for child in above.get(key, [])), key=length)
+            return [key, *(key for keys in branches for key in keys)]
+
+        return branch(None)[1:]
+
+    def compare_presets(self, step):
+        """A preset that the script's base has as well is compared with the base's.
+
+        The settings of the preset take the place of the base's, as they do in the script.
+        """
+        base = self[step.script].builds_on
+        same = base and step.is_preset and self.get(f"{script_of(base)}@{step.preset}")
+        if same:
+            set_by = same.module.PRESETS[step.preset]["settings"]
+            kept = {key: x for key, x in split(base)[1].items() if key not in set_by}
+            step.builds_on = configured(self, same, kept).key if kept else same.key
 
 
 def listed_step(steps, row, path):
@@ -245,8 +410,6 @@ def listed_step(steps, row, path):
     short, label = row["short"] or None, row["label"] or step.key
     if short and (find(steps, short) or not re.fullmatch(rf"{step.script}@[\w.-]+", short)):
         raise Failure(f"the short name {short!r} must be {step.script}@ and a word of its own")
-    if same := [x.key for x in steps.values() if x.label == label]:
-        raise Failure(f"the label {label!r} is that of {same[0]}, too")
     builds_on, group = row["builds_on"] or base, row["group"] or OWN_STEPS
     known = {"short": short, "label": label, "builds_on": builds_on, "group": group}
     return replace(step, **known, listed=path)
@@ -261,98 +424,6 @@ def at_line(path, line):
         raise Failure(f"{path}, line {line}: {error}") from error
 
 
-def add_listed(root, steps):
-    """Add the ideas that need no code, which settings.csv has."""
-    path = root / "results" / "ideas" / "settings.csv"
-    absent = {name.removesuffix(".py") for name in patches(root)} - steps.keys()
-    added = []
-    for line, row in numbered(path, LISTED):
-        with at_line(path, line):
-            if {script_of(row["name"]), script_of(row["builds_on"])} & absent:
-                note(f"{row['name']} is left out: its base is not there")
-                continue
-            step = listed_step(steps, row, path)
-            steps[step.key] = step
-            added.append((line, step))
-    for line, step in added:  # they may build on each other
-        with at_line(path, line):
-            step.builds_on = named(steps, step.builds_on).key
-
-
-def leave_out(steps):
-    """Remove the ideas whose base is not there."""
-
-    def lost(step):
-        needed = step.builds_on or "", step.script, split(step.key)[0]
-        return step.is_idea and not all(split(name)[0] in steps for name in needed)
-
-    while gone := [step for step in steps.values() if lost(step)]:
-        for step in gone:
-            del steps[step.key]
-            note(f"{step.key} is left out: its base is not there")
-
-
-def all_steps(root, folder):
-    """The steps of the root's scripts and of the ideas that were applied in a folder, by name."""
-    steps, by_script = {}, patches(root)
-    for path in scripts(folder):
-        own, patch = root / path.name, by_script.get(path.name)
-        try:
-            steps |= steps_of(load(own if own.exists() else path), patch)
-        except Failure as error:
-            if own.exists():
-                raise
-            note(f"{patch.name} is left out: {error}")  # an idea blocks no other
-    add_listed(root, steps)
-    for step in [step for step in steps.values() if step.builds_on]:
-        try:
-            found = find(steps, step.builds_on)
-        except Failure as error:
-            if (root / step.path.name).exists():
-                raise Failure(f"{step.key} builds on {error}") from error
-            note(f"{step.key} builds on {error}")
-            found, step.builds_on = None, ""
-        step.builds_on = found.key if found else step.builds_on
-    leave_out(steps)
-    for step in steps.values():
-        # A preset that the script's base has as well is compared with the base's: the settings of
-        # the preset take the place of the base's, as they do in the script.
-        base = steps[step.script].builds_on
-        same = base and step.is_preset and steps.get(f"{script_of(base)}@{step.preset}")
-        if same:
-            set_by = same.module.PRESETS[step.preset]["settings"]
-            kept = {key: x for key, x in split(base)[1].items() if key not in set_by}
-            step.builds_on = configured(steps, same, kept).key if kept else same.key
-    return steps
-
-
-def find_steps(root=ROOT, folder=None):
-    """Every step by its name, in the order of what builds on what, the shorter branch first.
-
-    Ideas are taken from the folder that their patches were applied in, if there is one already.
-    """
-    if folder is None:
-        with applied(root) as folder:
-            return find_steps(root, folder)
-    steps = all_steps(root, folder)
-    above = {None: []} | {key: [] for key in steps}
-    for step in steps.values():
-        base = step.builds_on
-        if base and base not in steps:  # it may be one of these with other settings
-            base = split(base)[0]
-        if base not in above:
-            raise Failure(f"{step.key} builds on {step.builds_on!r}, and there is no such step")
-        above[base].append(step.key)
-
-    def length(keys):  # ideas do not change the order of the others
-        return sum(not steps[key].is_idea for key in keys)
-
-    def branch(key):
-        branches = sorted((branch(child) for child in above[key]), key=length)
-        return [key, *(key for keys in branches for key in keys)]
-
-    order = branch(None)[1:]
-    circle = sorted(steps.keys() - set(order))
-    if circle:
-        raise Failure(f"what builds on what goes in a circle: {', '.join(circle)}")
-    return {key: steps[key] for key in order}
+def find_steps(root=ROOT, names=None):
+    """The steps by name, in the order of what builds on what: all, or those that names call."""
+    return Steps(root, names and [one for name in names for one in expand(name)])

@@ -136,6 +136,11 @@ class Condition:
         found = own.data and hashlib.sha256(own.data.read_bytes()).hexdigest()[:12]
         self.data_hash = data_hash or found  # of another list than names.txt
 
+    @property
+    def other_split(self):
+        """Whether the names are split otherwise than the scripts do without flags."""
+        return self.by_split or bool({"--validate", "--split-seed"} & {*self.rest})
+
     def parse(self, step, seed=0):
         """The settings of the step's runs, and those that are not the script's own, as words."""
         words = [*step.words[1:], "--device", "cpu", "--seed", str(seed), *self.rest]
@@ -151,7 +156,7 @@ class Condition:
 CANONICAL = Condition()
 
 
-def runs(rows, step, condition=CANONICAL):
+def counting(rows, step, condition=CANONICAL):
     """The rows, oldest first, that count for a step as it is now: {seed, or (split, seed): row}."""
     settings, _ = condition.parse(step)
     found = {}
@@ -193,16 +198,3 @@ def left_out(rows, steps):
             continue
         others.append({**row, "why": why})
     return others
-
-
-def copies(rows, steps):
-    """The scripts that have the label and base of another one, which is older: copies of it."""
-    first, same = {}, {}
-    for row in rows:
-        first.setdefault(row["script"], row["finished"])
-    for step in steps.values():
-        if not step.preset and not step.is_idea:
-            same.setdefault((step.label, step.builds_on), []).append(step.script)
-    late = datetime.max
-    ordered = [sorted(x, key=lambda y: (first.get(y, late), len(y), y)) for x in same.values()]
-    return {script: group[0] for group in ordered for script in group[1:]}

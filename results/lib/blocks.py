@@ -1,0 +1,450 @@
+"""The blocks of the pages: tables and lists, each a function of what was measured and of a folder.
+
+The folder is the page's, from which links start.
+"""
+
+import ast
+import difflib
+import html
+import math
+import re
+from collections import Counter
+from itertools import pairwise
+
+from lib.command import Failure
+from lib.known import DISTILLED, LAST, LOWEST, MODERN, PARTS, QUESTIONS, WITHOUT
+from lib.markdown import (
+    NONE,
+    average,
+    cell,
+    change,
+    link,
+    number,
+    plus_minus,
+    signed,
+    spread,
+    table,
+)
+from lib.measured import VALIDATE, ngram_label
+from lib.names import script_of, with_preset
+from lib.stats import Interval, edge, interval
+from lib.tables import Condition
+
+
+# --- Tables with a row per step ---
+def parameters(m, step):
+    rows = m.runs(step)
+    return f"{rows[max(rows)]['params']:,}" if rows else NONE
+
+
+def holm(m, step):
+    """Whether an idea's change remains significant after Holm's correction."""
+    return "yes" if step.key in m.surviving else "no" if step.key in m.family else NONE
+
+
+COLUMNS = {  # {header: function of what was measured and the step}
+    "width": lambda m, step: step.config.n_embd,
+    "heads": lambda m, step: getattr(step.config, "n_head", 1),
+    "layers": lambda m, step: getattr(step.config, "n_layer", 1),
+    "steps": lambda m, step: f"{step.config.steps:,}",
+    "parameters": parameters,
+    "builds on": lambda m, step: m.label(step.builds_on),
+    "seeds": lambda m, step: len(m.beside_change(step)),
+    "train": lambda m, step: average(m.beside_change(step, "train")),
+    "test": lambda m, step: average(m.beside_change(step)),
+    "unseen": lambda m, step: average(m.beside_change(step, "test_unseen")),
+    "change in test": lambda m, step: change(m.effect(step.key)),
+    "Holm": holm,
+    "relative step time": lambda m, step: number(m.speeds.get(step.key, {}).get("ratio"), 2),
+}
+
+
+def columns(headers):
+    return {header: COLUMNS[header] for header in headers.split(",")}
+
+
+def of_steps(m, folder, steps, columns, first="step", more=()):
+    """A table whose first column links the steps; `more` are further rows, {header: cell}.
+
+    Where the number of seeds is not the same for all, it has a column.
+    """
+    seeds = {COLUMNS["seeds"](m, step) for step in steps if m.runs(step)}
+    if len(seeds) > 1 and "seeds" not in columns:
+        columns = {"seeds": COLUMNS["seeds"]} | columns
+    rows = [[link(x, folder), *(column(m, x) for column in columns.values())] for x in steps]
+    rows += [[row.get(header, NONE) for header in (first, *columns)] for row in more]
+    return table([first, *columns], rows)
+
+
+def change_from_above(steps):
+    """A column: the change in test; what the step builds on is named if it is not the row above."""
+    above = {step.key: before.key for before, step in pairwise(steps)}
+
+    def column(m, step):
+        found = m.effect(step.key)
+        other = found and step.builds_on != above.get(step.key)
+        return change(found) + (f"<br>vs {m.label(step.builds_on)}" if other else "")
+
+    return column
+
+
+def ngram_rows(m, losses):
+    """The n-gram models as further rows, with the losses {header: loss}."""
+    return [
+        {"step": ngram_label(row)} | {header: number(row[x]) for header, x in losses.items()}
+        for row in m.ngrams().values()
+    ]
+
+
+# --- Blocks ---
+def comparison(m, folder):
+    """The chain."""
+    own = columns("width,heads,layers,parameters,train,test")
+    own["change in test"] = change_from_above(m.chain)
+    ngrams = ngram_rows(m, {"train": "train", "test": "test"})
+    return of_steps(m, folder, m.chain, own, more=ngrams)
+
+
+def losses(m, folder):
+    """The chain and the presets, in all columns."""
+    names = {"train": "train", "test": "test", "from 2nd": "test_from_2nd", "unseen": "test_unseen"}
+    errors = {row["step"]: f"±{row['error']:.4f}" for row in m.current("over-names.csv")}
+
+    def loss(name):
+        return lambda m, step: spread(m.beside_change(step, name))
+
+    own = columns("seeds") | {header: loss(name) for header, name in names.items()}
+    own["change in test"] = change_from_above(m.compared)
+    own["test-sampling error of the change"] = lambda m, step: errors.get(step.key, NONE)
+    own |= columns("relative step time")
+    return of_steps(m, folder, m.compared, own, more=ngram_rows(m, names))
+
+
+def published(m, folder):
+    """The published results beside their reimplementation and ours."""
+    loss, rows = "test_from_2nd", []
+    for step in [step for step in m.compared if step.key in m.published]:
+        row, base = m.published[step.key], m.published.get(step.builds_on, {})
+        exact, again = ([x.get(column) for x in (row, base)] for column in ("exact", "rebuilt"))
+        rows.append(
+            [
+                link(step, folder),
+                f"{row['train']:.2f} / {row['test']:.2f}",
+                number(exact[0], 3),
+                plus_minus(m.mean(again[0], loss), number) if again[0] else NONE,
+                plus_minus(m.mean(step.key, loss), number),
+                NONE if None in exact else signed(exact[0] - exact[1], 3),
+                change(m.effect(*again, loss)) if all(again) else NONE,
+                change(m.effect(step.key, loss=loss)),
+            ]
+        )
+    header = "step|published train/test|published, full test set|reimplemented|ours"
+    header += "|change as published, full test set|change reimplemented|change here"
+    return table(header.split("|"), rows)
+
+
+def group(m, folder, *words):
+    """The ideas of a group, the largest fall of the test loss first."""
+    name = " ".join(words)
+    if not m.group(name):
+        raise Failure(f"there is no group of ideas {name!r}")
+    steps = [step for step in m.group(name) if m.runs(step)]  # some are run with presets alone
+    own = columns("builds on,parameters,seeds,test,change in test,Holm,relative step time")
+    if name not in m.groups:  # controls and replications
+        del own["Holm"]
+    return of_steps(m, folder, steps, own, first="idea")
+
+
+def rates(m, folder):
+    """The chain at rates that several of its steps had: validation losses, and changes."""
+    conditions = {step.key: m.at_rates(step) for step in m.chain}
+    times = Counter(rate for found in conditions.values() for rate in found)
+    tried = sorted(rate for rate in times if times[rate] > 1)
+    rows = []
+    for step in m.chain if tried else []:
+        cells = dict.fromkeys(tried, NONE)
+        for rate in cells.keys() & conditions[step.key].keys():
+            at = conditions[step.key][rate]
+            found = m.effect(step.key, condition=at)
+            against = f"<br>{change(found)}" if found else ""
+            cells[rate] = average(m.values(step.key, condition=at)) + against
+        rows.append([link(step, folder), *cells.values()])
+    return table(["step", *(f"{rate:g}" for rate in tried)], rows)
+
+
+def tried(m, folder):
+    """The ideas that were evaluated on the validation set, one line per candidate."""
+    rows = []
+    for step in [step for step in m.steps.values() if step.is_idea]:
+        found = m.candidates(step)
+        tuned = {name: getattr(step.config, name) for changed, _ in found for name in changed}
+        for changed, name in found:
+            what = " ".join(f"{key}={value}" for key, value in (tuned | changed).items())
+            what += "" if changed or not tuned else " (its own)"
+            values = m.values(name, condition=VALIDATE)
+            rows.append([link(step, folder), what or "as it is", len(values), average(values)])
+    return table("idea,candidate,seeds,validation".split(","), rows)
+
+
+def recipes(m, folder):
+    """The presets, and the ideas that build on the long ones."""
+    ideas = [x for x in m.steps.values() if x.is_idea and not x.is_preset]
+    ideas = [x for x in ideas if x.builds_on in (f"{LAST}@20k", f"{LAST}@final")]
+    ideas.sort(key=lambda x: (x.builds_on, x.label))
+    own = {"against": COLUMNS["builds on"]} | columns("train,test")
+    own["change"] = COLUMNS["change in test"]
+    return of_steps(m, folder, [*m.presets, *ideas], own, first="what")
+
+
+def unseen(m, folder):
+    """The loss of test names that are not in the training split."""
+    own = columns("test,unseen")
+    own["difference"] = lambda m, step: change(m.mean(step.key, "test_unseen-test"))
+    return of_steps(m, folder, m.compared, own)
+
+
+def transfer(m, folder):
+    """What each idea changes at the width of train-2, and what with preset 64x4."""
+    rows = [[link(m.steps[key], folder), *map(change, pair)] for key, pair in m.transfer.items()]
+    return table(["idea", "change at + GELU", "change at 64x4"], rows)
+
+
+def parts(m, folder):
+    """What is made of several ideas, beside each of them alone and their sum."""
+    rows = []
+    for whole in PARTS:
+        small, wide = m.parts(whole), {} if "@" in whole else m.parts(whole, "64x4")
+        rows += [[label, change(found), change(wide.get(label))] for label, found in small.items()]
+    return table(["what", "change in test", "change at 64x4"], rows)
+
+
+def robust(m, folder):
+    """What each step of the chain changes under other conditions."""
+    rows = []
+    for step in [step for step in m.chain if step.builds_on]:
+        found = [changes.get(step.key) for changes in m.by_condition.values()]
+        rows.append([link(step, folder), *(change(x, digits=3) for x in found)])
+    return table(["step", *m.by_condition], rows)
+
+
+def taken(m, folder):
+    """What each part changes: where it is added, in the last step, in `fast`."""
+    rows = [
+        [
+            part,
+            *map(
+                change,
+                [m.effect(step, base), m.part_effect(idea), m.part_effect(idea, f"{LAST}@fast")],
+            ),
+        ]
+        for part, (step, base, idea) in WITHOUT.items()
+    ]
+    return table(["part", "where it is added", "in the last step", "in `fast`"], rows)
+
+
+def lists(m, folder):
+    """The n-gram baselines and the last step on every list."""
+    rows = []
+    for name in dict.fromkeys(row["data"] for row in m.tables["ngram.csv"]):
+        at = m.of_list(name)
+        if at and m.values(LAST, condition=at):
+            ngrams = [number(row["test"]) for row in m.ngrams(at).values()]
+            longest = m.ngrams(at)["kneser-ney"]["context"] + 1
+            against = change(m.effect(LAST, "kneser-ney", condition=at))
+            rows.append([name, *ngrams, longest, average(m.values(LAST, condition=at)), against])
+    header = "list,bigram,Kneser-Ney,its n,+ GELU,+ GELU against Kneser-Ney"
+    return table(header.split(","), rows)
+
+
+def amounts(m, folder):
+    """The last step and the best preset on fewer names, beside Kneser-Ney on the same names."""
+    rows = []
+    for script in ("train-2-tenth-of-names", "train-2-third-of-names", LAST):
+        ngram = m.ngrams(step=m.step(script)).get("kneser-ney")
+        if ngram and script in m.steps:
+            label = "all of the names" if script == LAST else m.label(script)
+            names = script, with_preset(script, "best")
+            found = [m.mean(x, y) for x in names for y in ("test", "lowest")]
+            rows.append([label, number(ngram["test"], 3), *(plus_minus(x, number) for x in found)])
+    return table("training names,Kneser-Ney,+ GELU,its lowest,best,its lowest".split(","), rows)
+
+
+def makemore(m, folder):
+    """makemore's Transformer on two splits, beside Kneser-Ney on each."""
+    names = f"{LAST}@64x4", "train-2-published-makemore", "train-2-published-makemore-split"
+
+    def kneser_ney(m, step):
+        row = m.ngrams(step=step).get("kneser-ney")
+        return f"{row['test']:.3f} ± {row['test_error']:.3f}" if row else NONE
+
+    own = columns("parameters,steps") | {
+        "test at the end": lambda m, step: plus_minus(m.mean(step.key), number),
+        "lowest test": lambda m, step: plus_minus(m.mean(step.key, "lowest"), number),
+        "Kneser-Ney ± test-sampling error": kneser_ney,
+    }
+    return of_steps(m, folder, [m.steps[x] for x in names if x in m.steps], own, first="model")
+
+
+BLIND = math.log(27)  # the loss of a guess among 26 letters and the end
+
+
+def ensemble(m, folder):
+    """Averages of several seeds, mixtures with Kneser-Ney, and what they gain on one model."""
+    rows = []
+    for row in m.current("ensemble.csv"):
+        if row["models"] == 1 and not row["weight"]:
+            single = row["test"]
+        gain = Interval(row["test"] - single, row["error"], 1)
+        sizes = f"{row['params']:,}", f"{row['counts']:,}", number(row["ms_per_name"], 2)
+        losses = [number(row[x]) for x in ("validation", "test", "test_from_2nd", "test_unseen")]
+        of = m.label(row["step"]), row["models"], f"{row['weight']:.0%}"
+        rows.append([*of, *sizes, *losses, change(gain) if row["error"] else NONE])
+    header = "step,models,Kneser-Ney,parameters,counts,ms per name,validation,test,from 2nd,unseen"
+    return table([*header.split(","), "change from one model"], rows)
+
+
+def on_modern(m, folder):
+    """What ideas change in the modern model, with its preset fast."""
+    lowest = {script_of(name) for name in LOWEST}
+    keys = [x.key for x in m.steps.values() if x.builds_on == MODERN and x.script not in lowest]
+    steps = [step for step in (m.step(with_preset(key, "fast")) for key in keys) if step]
+    own = columns("parameters,seeds,train,test,change in test,relative step time")
+    return of_steps(m, folder, steps, own, first="idea")
+
+
+def distilled(m, folder):
+    """The modern model with the preset best, the same trained longer, and students of its size."""
+    steps = [m.step(name) for name in LOWEST]
+
+    def against(m, step, base):
+        return NONE if step.key == base else change(m.effect(step.key, base))
+
+    def minutes(m, step):
+        return number(m.seconds(step) / 60 or None, 1)  # none where it was not timed
+
+    own = columns("parameters,seeds,train,test,unseen") | {
+        "training minutes": minutes,
+        "change from modern": lambda m, step: against(m, step, f"{MODERN}@best"),
+        "change from distilled": lambda m, step: against(m, step, f"{DISTILLED}@best"),
+    }
+    return of_steps(m, folder, [step for step in steps if step], own, first="model")
+
+
+def frontier(m, folder):
+    """What models cost to hold and to train, and for what cost none of them has a lower loss."""
+    sizes = edge((model.numbers, model.test) for model in m.frontier)
+    times = edge((model.seconds, model.test) for model in m.frontier)
+    rows = []
+    for model in m.frontier:
+        lowest = ["size"] if (model.numbers, model.test) in sizes else []
+        lowest += ["time"] if (model.seconds, model.test) in times else []
+        cost = f"{model.numbers:,}", number(model.seconds / 60, 2), number(model.test)
+        rows.append([model.label, *cost, " and ".join(lowest) or NONE])
+    header = "model,numbers that it holds,training minutes,test,lowest for its"
+    return table(header.split(","), rows)
+
+
+def floor(m, folder):
+    """How much of what can be learned of the made-up list each step learns."""
+    rows = []
+    for made_up in m.tables["floor.csv"]:
+        at, floor = Condition(data_hash=made_up["data_hash"]), made_up["test"]
+        found = {step.label: m.mean(step.key, condition=at) for step in m.chain}
+        found |= {ngram_label(row): interval(row["test"]) for row in m.ngrams(at).values()}
+        found["blind guess"] = interval(BLIND)
+        for label, column in ("the distribution itself", "test"), ("its entropy", "entropy"):
+            found[label] = Interval(made_up[column], made_up[f"{column}_error"], 1)
+        found = {label: loss for label, loss in found.items() if loss}
+        for label, loss in sorted(found.items(), key=lambda item: -item[1].mean):
+            fraction = f"{(BLIND - loss.mean) / (BLIND - floor):.1%}"
+            rows.append([label, plus_minus(loss, number), signed(loss.mean - floor, 3), fraction])
+    return table("model,test,above the floor,fraction learned".split(","), rows)
+
+
+def diff(old, new):
+    """What differs but for the docstring, one line around it, under the names of the sections."""
+    ends = [ast.parse(x.text).body[0].end_lineno for x in (old, new)]
+    before, after = (x.text.splitlines()[n:] for x, n in zip((old, new), ends, strict=True))
+    lines = []
+    matcher = difflib.SequenceMatcher(None, before, after, autojunk=False)
+    for hunk in matcher.get_grouped_opcodes(1):
+        banners = re.findall("^# --- (.*) ---$", "\n".join(after[: hunk[0][4]]), flags=re.M)
+        lines.append(f"@@ {banners[-1] if banners else 'Top'} @@")
+        for kind, a, b, c, d in hunk:
+            if kind == "equal":
+                lines += [f" {line}".rstrip() for line in before[a:b]]
+            else:
+                lines += [f"-{line}" for line in before[a:b]] + [f"+{line}" for line in after[c:d]]
+    return "\n".join(lines)
+
+
+def chain(m, folder):
+    """One collapsed block per step: a question, the explanation, the effect, the diff."""
+    blocks = []
+    for step in [step for step in m.chain if step.builds_on]:
+        title, _, explanation = step.docstring.partition("\n\n")
+        title = title.partition(":")[2].strip()
+        summary = html.escape(QUESTIONS.get(step.key, title))
+        base = m.step(step.builds_on)
+        found = plus_minus(m.effect(step.key))
+        blocks += [
+            f"<details>\n<summary><b>{html.escape(step.label)}</b>: {summary}</summary>",
+            f"{title[:1].upper()}{title[1:]}",
+            explanation,
+            f"Change in test against {base.label}: {found}.",
+            f"```diff\n{diff(base, step)}\n```",
+            "</details>",
+        ]
+    return "\n\n".join(blocks)
+
+
+def texts(m, folder):
+    """What texts the steps were trained on by stream.py, and what is published for them."""
+    names = ("text_hash", "block_size", "n_layer", "n_embd")
+    known = {tuple(row[x] for x in names): row["loss"] for row in m.tables["published/texts.csv"]}
+    lines = []
+    for (script, text_hash, block_size, _), rows in m.texts().items():
+        first, *_ = rows.values()
+        settings = first["settings"]
+        key = text_hash, block_size, settings.get("n_layer", 1), settings["n_embd"]
+        sizes = f"{first['params']:,}", block_size, f"{settings['steps']:,}", len(rows)
+        found = [{x: row[y] for x, row in rows.items()} for y in ("loss", "random_windows")]
+        model, published = f"{script} on {first['text']}", number(known.get(key), 2)
+        lines.append([model, *sizes, *map(spread, found), published])
+    header = "model,parameters,block,steps,seeds,held-out loss,by random windows,published"
+    return table(header.split(","), lines)
+
+
+def samples(m, folder):
+    """Ten names of three models, of each the lowest seed."""
+    lines = []
+    for key in ("train-2-baseline", "train-2", "train-2@best"):
+        rows = m.runs(m.steps[key]) if key in m.steps else {}
+        if rows:
+            names = ", ".join(name or "(empty)" for name in rows[min(rows)]["samples"])
+            lines.append(f"- **{m.label(key)}**: {cell(names)}")
+    return "\n".join(lines) or "No run is recorded yet."
+
+
+def runs(m, folder):
+    """What made the figures."""
+    rows = m.canonical
+    if not rows:
+        return "No run is recorded yet."
+
+    def every(values):
+        return cell(", ".join(map(str, sorted(set(values)))))
+
+    days = sorted(f"{row['finished']:%Y-%m-%d}" for row in rows)
+    threads = every(row["settings"].get("threads", 1) for row in rows)
+    others = every(row[x] for row in rows for x in ("device", "torch"))
+    return (
+        f"{len(rows)} runs: seeds {every(row['seed'] for row in rows)}; {others}; threads: "
+        f"{threads}; finished {' to '.join(dict.fromkeys([days[0], days[-1]]))}."
+    )
+
+
+BLOCKS = [samples, comparison, chain, losses, published, group, rates, recipes, unseen, transfer]
+BLOCKS += [tried, parts, robust, taken, lists, amounts, makemore, floor, ensemble]
+BLOCKS += [on_modern, distilled, frontier, texts, runs]
+BLOCKS = {function.__name__: function for function in BLOCKS}
