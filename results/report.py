@@ -59,18 +59,20 @@ def check(m, rebuilt):
 
 def print_tables(m, flags):
     """What has runs under the condition: the chain, the ideas by group, one's own, and others."""
-    what = " (test is the loss on the validation set)" if "--validate" in flags else ""
-    print(f"Under `{' '.join(flags)}`{what}:\n")
-    folder = Path.cwd()
-    if any(m.runs(step) for step in m.chain):
-        print(comparison(m, folder), end="\n\n")
-    groups = defaultdict(list)
+    folder, groups = Path.cwd(), defaultdict(list)
+    own = columns("builds on,parameters,seeds,train,test,change in test")
     for step in [*m.steps.values(), *m.unlisted()]:
         if m.runs(step) and step not in m.chain:
             groups[step.group or "presets, own scripts and other settings"].append(step)
-    for name, steps in groups.items():
-        own = columns("builds on,parameters,seeds,train,test,change in test")
-        print(f"{name}\n\n{of_steps(m, folder, steps, own)}\n")
+    tables = {name: of_steps(m, folder, steps, own) for name, steps in groups.items()}
+    if any(m.runs(step) for step in m.chain):
+        tables = {"the chain": comparison(m, folder)} | tables
+    if not tables:
+        raise Failure(f"nothing has runs under {' '.join(flags)}", 1)
+    what = " (test is the loss on the validation set)" if "--validate" in flags else ""
+    print(f"Under `{' '.join(flags)}`{what}:\n")
+    for name, text in tables.items():
+        print(f"**{name}**\n\n{text}\n")
 
 
 def say_what_is_left_out(m, texts):

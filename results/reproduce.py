@@ -19,6 +19,7 @@ the table, and the older ones still count.
 """
 
 import argparse
+import re
 import shlex
 import shutil
 import signal
@@ -96,11 +97,12 @@ def lacking(steps, seeds, condition, rows):
 
 def seeds_of(text):
     """The seeds that `--seeds` names: 8 stands for 0 to 7, and 5-7 for 5, 6 and 7."""
-    first, dash, last = text.partition("-")
-    found = range(int(first), int(last) + 1) if dash else range(count(text))
-    if not found:
-        raise argparse.ArgumentTypeError(f"{text} is neither a number from 1 up nor a range")
-    return found
+    found = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
+    first, last = map(int, found.groups("-1")) if found else (0, -1)
+    seeds = range(first, last + 1) if found and found[2] else range(first)
+    if not seeds:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number from 1 up nor a range")
+    return seeds
 
 
 def run_all(todo, slots, folder, data, results):

@@ -60,7 +60,8 @@ class Measured:
 
     def __init__(self, root=ROOT, names=None, condition=CANONICAL, results=None):
         self.root, self.condition, self.by_name = root, condition, {}
-        self.steps = find_steps(root, names and [name for name in names if name not in NGRAMS])
+        steps = [name for name in names or () if name not in NGRAMS]
+        self.steps = find_steps(root, None if names is None else steps or [LAST])
         self.read_runs(results or root / "results")
         self.tables = {name: read_table(root, name) for name in TABLES}
 
