@@ -18,7 +18,7 @@ import torch
 from lib.command import ROOT, Parser, count, run
 from lib.names import expand
 from lib.steps import chosen, find_steps, load_names, named
-from lib.tables import read_table, write_table
+from lib.tables import read_table, update_table
 
 
 def stop_the_clock(model, optimizer, data, config, state, checkpoint, start):
@@ -63,6 +63,7 @@ def main(argv=None, root=ROOT):
     parser.add_argument("--turns", type=count, default=20, metavar="N", help="(default: 20)")
     parser.add_argument("--steps", type=count, default=25, metavar="N", help="in a turn (25)")
     options = parser.parse_args(argv)
+    read_table(root, "speed.csv")  # what is wrong with it shows now
     torch.set_num_threads(1)
     names = [one for name in options.names for one in expand(name)]
     steps = find_steps(root, names or None)
@@ -75,8 +76,7 @@ def main(argv=None, root=ROOT):
         milliseconds, ratio = compare(step, base, file, options.turns, options.steps)
         against = f"{ratio:.2f} times {base.key}" if base else "–"
         print(f"{step.key:45} {milliseconds:7.2f}  {against}", flush=True)
-        rows = {row["step"]: row for row in read_table(root, "speed.csv")}
-        rows[step.key] = {
+        row = {
             "step": step.key,
             "fingerprint": step.fingerprint,
             "ms_per_step": round(milliseconds, 3),
@@ -85,7 +85,7 @@ def main(argv=None, root=ROOT):
             "device": getattr(torch.cpu, "get_capabilities", dict)().get("cpu_name", ""),
             "torch": torch.__version__,
         }
-        write_table(root, "speed.csv", rows.values())
+        update_table(root, "speed.csv", ["step"], [row])
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from lib.known import LAST
 from lib.measured import Measured
 from lib.stats import error_over_names
 from lib.steps import load_names, named
-from lib.tables import TABLES, write_table
+from lib.tables import TABLES, update_table
 
 BY_POSITION = "train-2-2head-4layer-mlp-ln", "train-2-2head-4layer-mlp-ln-rope", "train-2@final"
 GENERATED, NUM = ("train-2", "train-2@final", "train-2@best"), 1000
@@ -66,8 +66,14 @@ def main(argv=None, root=ROOT):
             error = error_over_names(sums[step.key] - sums[step.builds_on], targets)
             tables["over-names.csv"].append([step.key, step.fingerprint, f"{error:.6f}"])
         print(step.key, flush=True)
+
+    def gone(row):
+        """What an earlier state of a step left, and rows of a step that is no more."""
+        return row["step"] in sums or row["step"] not in m.steps
+
     for file, rows in tables.items():
-        write_table(root, file, [dict(zip(TABLES[file], row, strict=True)) for row in rows])
+        rows = [dict(zip(TABLES[file], row, strict=True)) for row in rows]
+        update_table(root, file, ["step"], rows, gone)
 
 
 if __name__ == "__main__":

@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from lib.checkpoints import trained
 from lib.command import ROOT, Parser, count, run
+from lib.ngrams import GRID, KneserNey, choose, losses
 from lib.stats import error_over_names
 from lib.steps import find_steps, load_names, named
-from lib.tables import CANONICAL, Condition, read_table, write_table
-from ngram import CONTEXTS, DISCOUNTS, KneserNey, choose, losses
+from lib.tables import CANONICAL, Condition, read_table, update_table
 
 BOTH = Condition("--validate"), CANONICAL
 WEIGHTS = np.arange(11) / 20  # of Kneser-Ney in a mixture
@@ -115,16 +115,15 @@ def main(argv=None, root=ROOT):
     parser.add_argument("--seeds", type=count, default=5, metavar="N", help=text)
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
-    kept = read_table(root, "ensemble.csv")
+    read_table(root, "ensemble.csv")  # what is wrong with it shows now
     steps = find_steps(root, [options.step, "train-2"])
     step = named(steps, options.step)
     for condition, seed in itertools.product(BOTH, range(options.seeds)):
         trained(step, seed, root / "results", condition, options.seeds)  # lacking ones show now
     load_names(named(steps, "train-2").module)
-    grid = [(context, discount) for context in CONTEXTS for discount in DISCOUNTS]
-    kneser_ney = choose(step.module, root / "data" / "names.txt", grid)
+    kneser_ney = choose(step.module, root / "data" / "names.txt", GRID)
     rows = list(rows_of(step, options.seeds, kneser_ney, root))
-    write_table(root, "ensemble.csv", [x for x in kept if x["step"] != step.key] + rows)
+    update_table(root, "ensemble.csv", ["step"], rows)
     for row in rows:
         print(*(f"{column} {row[column]}" for column in ("models", "weight", "validation", "test")))
 

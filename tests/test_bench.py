@@ -31,6 +31,19 @@ def test_the_table_has_a_row_per_step(project, capsys):
     assert project.cells("losses", "2 heads")["relative step time"] == "–"
 
 
+def test_the_ratio_is_to_the_base_and_both_figures_are_medians(monkeypatch):
+    """Over the turns, without the first, which warms up."""
+    seconds = {"it": iter([9, 0.006, 0.002, 0.004]), "base": iter([9, 0.004, 0.001, 0.001])}
+
+    class Subject:
+        def __init__(self, step, names, length):
+            self.turn = lambda: next(seconds[step])
+
+    monkeypatch.setattr(bench, "Subject", Subject)
+    milliseconds, ratio = bench.compare("it", "base", None, 3, 25)
+    assert (milliseconds, ratio) == pytest.approx((4, 2))
+
+
 def test_the_turns_train_as_the_script_does(project):
     """Three turns of two steps end with the weights of six steps of the script."""
     step = project.steps[HEADS]

@@ -1,15 +1,18 @@
 """results/dissect.py: tables of what trained models do, checked against the models themselves."""
 
+import shutil
+
 import dissect
 import pytest
 import torch
 from lib.checkpoints import restore
 from lib.command import Failure
 from lib.tables import read_table
-from tools import CHAIN, LAST, LN, ROPE, miniature
+from tools import BASE, CHAIN, LAST, LN, ROPE, miniature
 
 FINAL, BEST = f"{LAST}@final", f"{LAST}@best"
 NUM = 40
+TABLES = "by-position.csv", "generated.csv", "over-names.csv"
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +85,25 @@ def test_the_test_sampling_error_is_that_of_the_jackknife(trained):
         without = (changes.sum() - changes) / (targets.sum() - targets)
         error = 1.96 * (len(test) - 1) ** 0.5 * without.double().std(correction=0).item()
         assert float(row["error"]) == pytest.approx(error, rel=0.02)
+
+
+def test_rows_of_a_step_that_was_not_dissected_stay(trained, tmp_path, monkeypatch):
+    """Unless it is no more; all others are made anew, in their places."""
+    root = tmp_path / "project"
+    shutil.copytree(trained.root, root)
+    files = [root / "results" / name for name in TABLES]
+    before = [path.read_text("utf-8") for path in files]
+    for path, text in zip(files, before, strict=True):
+        header, first, *_ = text.splitlines(True)
+        left = [first.replace(first.split(",")[0], step) for step in (f"{LAST}-no-more", BASE)]
+        path.write_text(text.replace(header, header + "".join(left)), "utf-8")
+    table = root / "results" / "results.csv"
+    lines = table.read_text("utf-8").splitlines(True)
+    table.write_text("".join(x for x in lines if not x.startswith(f"{LAST},best,")), "utf-8")
+    monkeypatch.setattr(dissect, "NUM", NUM)
+    dissect.main(["--seeds", "1"], root)
+    assert BEST in before[1] and BEST in before[2]
+    assert [path.read_text("utf-8") for path in files] == before
 
 
 def test_a_checkpoint_of_another_source_or_unfinished_is_refused(trained, tmp_path):

@@ -3,12 +3,12 @@
 import math
 
 import common
-import ngram
 import pytest
 import torch
 from common import ROOT, load
 from lib.checkpoints import trained
 from lib.command import Failure
+from lib.ngrams import END, KneserNey
 from lib.patches import applied
 from lib.steps import find_steps
 from lib.tables import Condition
@@ -147,11 +147,11 @@ def test_its_n_grams_are_those_of_the_baseline_without_the_name(module, data):
     numbers = torch.arange(len(data.train)).tensor_split(10)
     for tenth in map(torch.Tensor.tolist, numbers):
         others = [name for i, name in enumerate(data.train_items) if i not in tenth]
-        counted = ngram.KneserNey(others, data.chars, 5, 0.85)
+        counted = KneserNey(others, data.chars, 5, 0.85)
         for i in tenth:
             name = data.train_items[i]
             for place in range(len(name) + 1):
-                history = ngram.END + name[:place]
-                must = [counted.probability(history, x) for x in (ngram.END, *data.chars)]
+                history = END + name[:place]
+                must = [counted.probability(history, x) for x in (END, *data.chars)]
                 assert taught[i, place].tolist() == pytest.approx([0, *must], abs=1e-6)
             assert not taught[i, len(name) + 1 :].any()

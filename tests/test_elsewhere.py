@@ -1,5 +1,6 @@
 """Other lists and splits, fewer names, and the list whose lowest possible loss is known."""
 
+import hashlib
 import itertools
 import math
 import sys
@@ -8,12 +9,13 @@ import types
 import pytest
 import torch
 from common import ROOT
-from tools import BASE, WIDE, Project
+from tools import BASE, WIDE, Project, miniature
 
 sys.path.insert(0, str(ROOT / "results"))
 
 import invent
 from lib import tables
+from lib.checkpoints import trained
 from lib.patches import applied
 from lib.stats import edge
 from lib.steps import load
@@ -157,6 +159,55 @@ def test_the_frontier_has_what_was_timed_and_what_averages_cost(project):
 
 
 # --- The made-up list ---
+@pytest.fixture(scope="module")
+def invented(tmp_path_factory):
+    """A project whose baseline, trained for four steps, has made a list; its row in floor.csv."""
+    project = miniature(tmp_path_factory.mktemp("invent") / "project", [BASE])
+    project.steps[BASE].module.main(["--device", "cpu"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(invent, "STEP", BASE)
+        invent.main([], project.root)
+    (row,) = tables.read_table(project.root, "floor.csv")
+    return project, row
+
+
+def test_the_made_up_list_is_as_long_as_the_real_one_and_drawn_from_the_model(invented):
+    project, row = invented
+    module = project.steps[BASE].module
+    data = module.load_data(None, module.Config(), "cpu")
+    content = (project.root / "data" / "sample-names.txt").read_bytes()
+    names, real = content.decode().splitlines(), {*data.train_items, *data.test_items}
+    assert len(names) == len(data.train_items) + len(data.test_items)
+    assert {len(name) for name in names} <= {*range(1, data.max_len)}
+    assert row["known"] == pytest.approx(sum(x in real for x in names) / len(names), abs=1e-6)
+    assert row["data_hash"] == hashlib.sha256(content).hexdigest()[:12]
+    assert (row["data"], row["made_by"]) == ("sample-names.txt", f"{BASE}-seed0")
+    model = trained(project.steps[BASE], 0, project.results)
+    longer = types.SimpleNamespace(chars=data.chars, max_len=data.max_len + 1)
+    drawn = module.generate(model, longer, 4_000, torch.Generator().manual_seed(5))
+    kept = sum(0 < len(name) < data.max_len for name in drawn) / len(drawn)
+    assert row["kept"] == pytest.approx(kept, abs=0.05) and 0.1 < kept < 0.9
+
+
+def test_the_floor_of_the_list_is_what_its_model_says_of_it(invented):
+    """Each name on its own: its probability, divided by that of all names that were kept."""
+    project, row = invented
+    module = project.steps[BASE].module
+    real = module.load_data(None, module.Config(), "cpu")
+    path = project.root / "data" / "sample-names.txt"
+    data = module.load_data(path, module.Config(), "cpu")
+    model = trained(project.steps[BASE], 0, project.results)
+    for column, names in ("train", data.train_items), ("test", data.test_items):
+        total = 0.0
+        for name in names:
+            letters = [real.chars.index(char) + 2 for char in name]
+            tokens = torch.tensor([[module.BOUNDARY, *letters, module.BOUNDARY]])
+            total += module.token_losses(model, tokens).sum().item() + math.log(row["kept"])
+        assert row[column] == pytest.approx(total / sum(len(x) + 1 for x in names), abs=2e-6)
+    assert row["entropy"] == pytest.approx(row["train"], abs=4 * row["train_error"])
+    assert 0 < 2 * row["entropy_error"] < row["train_error"] < row["test_error"]
+
+
 CHARS = ["a", "b"]
 
 

@@ -4,8 +4,8 @@ import itertools
 import math
 
 import ensemble
-import ngram
 import pytest
+from lib import ngrams
 from lib.checkpoints import read_checkpoint, restore
 from lib.command import Failure
 from lib.tables import read_table
@@ -23,8 +23,7 @@ def mixed(tmp_path_factory):
         step.module.main(["--device", "cpu", "--seed", str(seed), *flags])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ensemble, "WEIGHTS", ensemble.np.array([0.0, 0.3, 0.6]))
-        patch.setattr(ensemble, "CONTEXTS", (2,))
-        patch.setattr(ensemble, "DISCOUNTS", (0.8,))
+        patch.setattr(ensemble, "GRID", [(2, 0.8)])
         ensemble.main([LAST, "--seeds", str(SEEDS)], project.root)
     return project
 
@@ -36,12 +35,12 @@ def losses(project, condition, seeds, weight):
     names = [f"{LAST}{condition}-seed{seed}" for seed in seeds]
     states = [read_checkpoint(project.results / "checkpoints" / f"{name}.pt") for name in names]
     tables = [module.token_losses(restore(module, state), data.test) for state in states]
-    counted = ngram.KneserNey(data.train_items, data.chars, 2, 0.8)
+    counted = ngrams.KneserNey(data.train_items, data.chars, 2, 0.8)
     found = []
     for row, name in enumerate(data.test_items):
-        for place, char in enumerate(name + ngram.END):
+        for place, char in enumerate(name + ngrams.END):
             share = sum(math.exp(-table[row, place]) for table in tables) / len(tables)
-            of_ngram = counted.probability(ngram.END + name[:place], char)
+            of_ngram = counted.probability(ngrams.END + name[:place], char)
             found.append(-math.log((1 - weight) * share + weight * of_ngram))
     return sum(found) / len(found)
 

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import math
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from datetime import datetime
 
@@ -76,6 +77,7 @@ TABLES = {  # besides results.csv
     "entropy_error",
 }
 TABLES = {name: columns.split() for name, columns in TABLES.items()}
+TIMES = {"seconds", "ms_per_name"}  # beside figures that are the same whenever they are computed
 
 
 # --- Files ---
@@ -95,6 +97,52 @@ def write_table(root, name, rows):
     writer.writeheader()
     writer.writerows(rows)
     write_whole(root / "results" / name, text.getvalue().encode())
+
+
+def update_table(root, name, key, rows, gone=lambda row: False):
+    """Put rows into a table, in place of those that have the same values in the columns of the key.
+
+    All other rows stay where they are, less those that are `gone`; new ones go to the end. A row
+    that differs in nothing but times stays as it is, so that repeating a command changes nothing.
+    Commands may do this side by side.
+    """
+    columns = TABLES[name]
+    rows = [{x: "" if row[x] is None else str(row[x]) for x in columns} for row in rows]
+    with locked(root / "results" / "logs" / "tables.lock"):
+        old = [row for _, row in numbered(root / "results" / name, columns)]
+        write_table(root, name, merge(old, rows, columns, key, gone))
+
+
+def merge(old, new, columns, key, gone):
+    """The rows of a table after an update, see there; their values are text."""
+
+    def part(row, names):
+        return tuple(row[x] for x in names)
+
+    figures = [x for x in columns if x not in TIMES]
+    known = {part(row, figures): row for row in old}
+    groups = {}
+    for row in new:
+        groups.setdefault(part(row, key), []).append(known.get(part(row, figures), row))
+    replaced, result = set(groups), []
+    for row in old:
+        if part(row, key) in replaced:
+            result += groups.pop(part(row, key), [])  # the whole group at the first of its places
+        elif not gone(row):
+            result.append(row)
+    return result + [row for group in groups.values() for row in group]
+
+
+@contextmanager
+def locked(path):
+    """Hold the lock of a file, which is made if need be; whoever else asks for it waits."""
+    with ExitStack() as stack:
+        with suppress(ImportError, OSError):  # Windows and some network folders have no locks
+            import fcntl
+
+            path.parent.mkdir(parents=True, exist_ok=True)
+            fcntl.flock(stack.enter_context(open(path, "ab+")), fcntl.LOCK_EX)
+        yield
 
 
 def read_results(path):
