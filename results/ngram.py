@@ -13,6 +13,7 @@ import math
 import time
 from collections import Counter, defaultdict
 
+import lib  # noqa: F401, first, so that Ctrl-C ends the imports below
 import numpy as np
 from lib.command import ROOT, Failure, Parser, file_path, run
 from lib.stats import error_over_names
