@@ -14,6 +14,7 @@ import time
 from dataclasses import replace
 from unittest.mock import patch
 
+import lib  # noqa: F401, first, so that Ctrl-C ends the imports below
 import torch
 from lib.command import ROOT, Parser, count, run
 from lib.names import expand

@@ -9,6 +9,7 @@ It needs the trained models of the chain and of the presets of train-2.py, which
     over-names.csv   half the 95% interval of each step's change in test loss, over the test names
 """
 
+import lib  # noqa: F401, first, so that Ctrl-C ends the imports below
 import torch
 from lib.checkpoints import trained
 from lib.command import ROOT, Parser, count, run

@@ -15,6 +15,7 @@ import itertools
 import time
 from dataclasses import dataclass
 
+import lib  # noqa: F401, first, so that Ctrl-C ends the imports below
 import numpy as np
 import torch
 from lib.checkpoints import trained

@@ -13,6 +13,7 @@ from ten times as many further names. It takes some minutes. Another processor m
 import math
 import types
 
+import lib  # noqa: F401, first, so that Ctrl-C ends the imports below
 import torch
 from lib.checkpoints import trained
 from lib.command import ROOT, Parser, run, write_whole

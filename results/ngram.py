@@ -11,6 +11,7 @@ results/ngram.csv, beside those of other lists. It takes some seconds.
 
 import time
 
+import lib  # noqa: F401, first, so that Ctrl-C ends the imports below
 from lib.command import ROOT, Failure, Parser, file_path, run
 from lib.ngrams import GRID, Bigram, KneserNey, choose, evaluate
 from lib.steps import find_steps, load_names, named

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from lib.command import ROOT, Failure, Parser, run, write_whole
 from lib.names import script_of
-from lib.patches import OWN_STEPS, Made, copied_by, git, head_of, scripts
+from lib.patches import OWN_STEPS, Made, copied_by, git, head_of, note, scripts
 from lib.steps import load
 
 COMMITS, SCRIPTS = 20, "train-2*.py"  # how many that changed a script are looked at
@@ -45,13 +45,16 @@ class History:
         self.root, self.folder, self.made = root, folder, {}
 
     def git(self, *words):
-        """Run git in the root, whoever owns it: its scripts are run anyway."""
-        return git(self.root.resolve(), "-c", "safe.directory=*", *words)
+        return git(self.root.resolve(), *words)
 
     @cached_property
     def commits(self):
         """The latest commits that changed a script, the newest first; none without a repository."""
-        return self.git("log", "--format=%H", f"-{COMMITS}", "--", SCRIPTS).stdout.split()
+        done = self.git("log", "--format=%H", f"-{COMMITS}", "--", SCRIPTS)
+        if done.returncode:
+            reason = done.stderr.partition("\n")[0]
+            note(f"no git history, so what does not apply cannot be merged: {reason}")
+        return done.stdout.split()
 
     def scripts_of(self, commit):
         """A folder with the scripts of a commit and those of the patches that apply to them."""
@@ -99,7 +102,7 @@ class Renewed(Made):
     def apply(self, patch):
         base, script = copied_by(patch), f"train-2-{patch.stem}.py"
         if super().apply(patch) and not merge(self.folder, base, script, self.history):
-            return "it conflicts"
+            return "it conflicts" if self.history.commits else "it does not apply"
         self.new[patch] = patch_of(self.folder, base, script, head_of(patch))
 
 

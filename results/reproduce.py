@@ -28,11 +28,11 @@ import sys
 import time
 from dataclasses import dataclass
 
-from lib.checkpoints import is_finished, read_checkpoint
-from lib.command import ROOT, Failure, Parser, count, file_path, run, split_flags
+from lib.checkpoints import is_finished, saved_by
+from lib.command import ROOT, Failure, Parser, count, file_path, on_stop, run, split_flags
 from lib.measured import Measured
 from lib.names import expand
-from lib.steps import Step, chosen, fingerprint, load_names, refuse_twice
+from lib.steps import Step, chosen, load_names, refuse_twice
 from lib.tables import Condition, counting
 
 
@@ -55,14 +55,8 @@ class Run:
 
     def checkpoint(self, results):
         """The state that it has saved, or None: nothing, or a checkpoint of something else."""
-        try:
-            state = read_checkpoint(results / "checkpoints" / f"{self.name}.pt")
-        except Failure:
-            return None
-        made_by, now = state["run"], fingerprint(self.step.source, self.settings)
-        same_data = made_by["data_hash"] == self.data_hash
-        same = same_data and fingerprint(made_by["source"], made_by["settings"]) == now
-        return state if same else None
+        path = results / "checkpoints" / f"{self.name}.pt"
+        return saved_by(path, self.step, self.settings, self.data_hash)
 
     def is_trained(self, results):
         state = self.checkpoint(results)
@@ -108,10 +102,7 @@ def seeds_of(text):
 def run_all(todo, slots, folder, data, results):
     """Make the runs, some at a time. Returns the logs of those that failed."""
     waiting, running, failed, signals = todo[::-1], {}, [], []
-    handlers = {
-        number: signal.signal(number, lambda number, frame: signals.append(number))
-        for number in (signal.SIGINT, signal.SIGTERM)  # noted: no run may start unseen
-    }
+    handlers = on_stop(lambda number, frame: signals.append(number))  # no run may start unseen
     try:
         while (waiting or running) and not signals:
             if waiting and len(running) < slots:
@@ -143,11 +134,12 @@ def run_all(todo, slots, folder, data, results):
 
 def print_list(todo, folder, data, results, options):
     """One command per run, of scripts that stay where they are when this command has ended."""
-    options.list_dir.mkdir(parents=True, exist_ok=True)
+    scripts = (options.list_dir or results / "logs" / "scripts").resolve()
+    scripts.mkdir(parents=True, exist_ok=True)
     for script in sorted({each.step.path.name for each in todo}):
-        shutil.copy(folder / script, options.list_dir)
+        shutil.copy(folder / script, scripts)
     for each in todo:
-        words = each.command(options.list_dir.resolve(), data, results, options.each_dir)
+        words = each.command(scripts, data, results, options.each_dir)
         print(shlex.join(words))
 
 
@@ -210,9 +202,8 @@ def main(argv=None, root=ROOT):
     parser.add_argument("--list", action="store_true", help="print a command per run instead")
     text = "each a results folder of its own, in each/ of the other one"
     parser.add_argument("--each-dir", action="store_true", help=f"with --list: {text}")
-    scripts = root / "results" / "logs" / "scripts"
-    text = "with --list: where the scripts are put (default: results/logs/scripts)"
-    parser.add_argument("--list-dir", type=file_path, default=scripts, metavar="DIR", help=text)
+    text = "with --list: where the scripts are put (default: logs/scripts in the results folder)"
+    parser.add_argument("--list-dir", type=file_path, metavar="DIR", help=text)
     options = parser.parse_args(argv)
     if options.each_dir and not options.list:
         parser.error("--each-dir goes with --list")

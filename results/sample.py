@@ -1,30 +1,43 @@
 """Names from a model that was trained before, and how many of them are new.
 
-A run is called by the name of its files:  python results/sample.py train-2-seed0 --num 20
-Names that begin with "mar":               python results/sample.py train-2-seed0 --prompt mar
-Only likely ones:                          python results/sample.py train-2-seed0 --temperature 0.7
-Only the 3 likeliest characters each time: python results/sample.py train-2-seed0 --top-k 3
+The run of a step with seed 0:             python results/sample.py train-2@best --num 20
+Another one, by the name of its files:     python results/sample.py train-2@best-seed3
+Names that begin with "mar":               python results/sample.py train-2 --prompt mar
+Only likely ones:                          python results/sample.py train-2 --temperature 0.7
+Only the 3 likeliest characters each time: python results/sample.py train-2 --top-k 3
 """
 
+import re
 import sys
 import types
+import unicodedata
 from difflib import get_close_matches
 
+import lib  # noqa: F401, first, so that Ctrl-C ends the imports below
 import torch
 from lib.checkpoints import read_checkpoint, restore
 from lib.command import ROOT, Failure, Parser, count, file_path, run
 from lib.patches import Made
-from lib.steps import load
+from lib.steps import find, find_steps, load
 
 
-def find_checkpoint(name, folder):
-    """The path of a run's checkpoint; where there is none, what there is."""
-    path = folder / f"{name}.pt"
-    if not path.exists():
-        names = get_close_matches(name, [path.stem for path in folder.glob("*.pt")], 5, cutoff=0)
-        there = f"the closest are {', '.join(names)}" if names else "train a model first"
-        raise Failure(f"there is no checkpoint {name} in {folder}; {there}")
-    return path
+def find_checkpoint(name, folder, root):
+    """The path of a run's checkpoint, called by the run's name or, for seed 0, by the step's."""
+    there, stems = {path.stem for path in folder.glob("*.pt")}, [name, f"{name}-seed0"]
+    if there.isdisjoint(stems) and there and not re.search(r"-seed\d+$", name):
+        step = find(find_steps(root, [name]), name)  # it knows every spelling
+        stems += [step.run_name(0)] if step else []
+    found = [x for x in stems if x in there]
+    if not found:
+        closest = get_close_matches(name, there, 5, cutoff=0)
+        hint = f"the closest are {', '.join(closest)}" if there else "train a model first"
+        raise Failure(f"there is no checkpoint {name} in {folder}; {hint}")
+    return folder / f"{found[0]}.pt"
+
+
+def composed(text):
+    """The text in the form that the names have: é as one character, however it was typed."""
+    return unicodedata.normalize("NFC", text)
 
 
 def known_names(module, trained, file, root):
@@ -57,9 +70,10 @@ def check(options, trained):
 
 def main(argv=None, root=ROOT):
     parser = Parser(__doc__)
-    parser.add_argument("name", metavar="NAME", help="of a run: train-2@best-seed0")
+    parser.add_argument("name", metavar="NAME", help="of a step or a run: train-2@best-seed3")
     parser.add_argument("--num", type=count, default=10, metavar="N", help="names (default: 10)")
-    parser.add_argument("--prompt", default="", metavar="TEXT", help="how every name begins")
+    text = "how every name begins"
+    parser.add_argument("--prompt", type=composed, default="", metavar="TEXT", help=text)
     parser.add_argument("--temperature", type=float, default=1.0, metavar="T")
     parser.add_argument("--top-k", type=count, default=0, metavar="K", help="(default: all)")
     parser.add_argument("--seed", type=int, metavar="N", help="for the same names again")
@@ -67,7 +81,7 @@ def main(argv=None, root=ROOT):
     parser.add_argument("--data", type=file_path, metavar="FILE", help=text)
     parser.add_argument("--results-dir", type=file_path, default=root / "results", metavar="DIR")
     options = parser.parse_args(argv)
-    path = find_checkpoint(options.name, options.results_dir / "checkpoints")
+    path = find_checkpoint(options.name, options.results_dir / "checkpoints", root)
     state = read_checkpoint(path)
     trained = state["run"]
     check(options, trained)

@@ -15,10 +15,11 @@ import re
 import types
 from pathlib import Path
 
+import lib  # noqa: F401, first, so that Ctrl-C ends the imports below
 import torch
 from lib.command import ROOT, Failure, Parser, count, file_path, run
 from lib.names import join, split
-from lib.steps import load, named, refuse_twice, steps_of
+from lib.steps import find, find_steps, load, named, refuse_twice, steps_of
 from lib.tables import TABLES
 
 COLUMNS = TABLES["texts.csv"]
@@ -104,7 +105,8 @@ def parse(argv, root):
     if data_section(path) != data_section(root / "train-2.py"):
         raise Failure(f"{name} has a Data section of its own, which is for names, not for a text")
     module = load(path.resolve())
-    step = named(steps_of(module), join(path.stem + at + preset, settings))
+    name = join(path.stem + at + preset, settings)
+    step = find(steps_of(module), name) or named(find_steps(root), name)  # a short name
     refuse_twice(step, rest)
     return own, [*step.words[1:], *rest], module
 

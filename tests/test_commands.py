@@ -1,7 +1,10 @@
 """All commands of results/: how they are called, and how they fail."""
 
 import importlib
+import os
 import re
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -34,6 +37,13 @@ def test_help_and_an_unknown_flag(name, capsys, monkeypatch):
     assert run(name, "--no-such-flag", "x", monkeypatch=monkeypatch) == 2
     out, err = capsys.readouterr()
     assert one_error(err) and out == ""
+
+
+@pytest.mark.parametrize("words", [["reproduce", "train-2"], ["compare", "train-2", "kneser-ney"]])
+def test_help_among_the_flags_for_the_scripts_is_one_line(words, capsys, monkeypatch):
+    assert run(*words, "--", "--help", monkeypatch=monkeypatch) == 2
+    out, err = capsys.readouterr()
+    assert "train-2.py --help" in one_error(err) and out == ""
 
 
 def test_flags_cannot_be_abbreviated(capsys, monkeypatch):
@@ -74,6 +84,28 @@ def test_expected_errors_are_one_line(error, status, message, capsys):
         command.run(fail)
     assert stop.value.code == status
     assert one_error(capsys.readouterr().err) == message
+
+
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere a process cannot send itself Ctrl-C")
+@pytest.mark.parametrize("name", COMMANDS)
+def test_ctrl_c_while_a_command_imports_its_libraries_shows_no_traceback(name, tmp_path):
+    """Which takes a second or two; here it comes from a library."""
+    for library in "numpy", "torch":
+        stop = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n"
+        (tmp_path / f"{library}.py").write_text(stop)
+    words = [sys.executable, ROOT / "results" / f"{name}.py", "--help"]
+    done = subprocess.run(words, env=os.environ | {"PYTHONPATH": tmp_path}, capture_output=True)
+    assert done.stderr == b"" and done.returncode in (0, -signal.SIGINT)
+
+
+def test_a_signal_that_is_ignored_stops_no_command():
+    """As that of a terminal that closes, after nohup."""
+    before = {x: signal.signal(x, signal.SIG_IGN) for x in command.STOPS}
+    try:
+        assert command.on_stop(command.interrupt) == {}
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def test_a_bug_keeps_its_traceback():

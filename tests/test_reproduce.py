@@ -3,6 +3,7 @@
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import reproduce
 import torch
 from common import ROOT, tree
+from lib import checkpoints
 from lib.checkpoints import trained
 from lib.command import Failure
 from lib.steps import find_steps
@@ -70,7 +72,8 @@ def test_what_is_lacking_by_names_and_seeds_the_longest_first(root, plan):
     assert plan("--seeds", "2") == [f"{x}-seed{seed}" for x in kinds[2:] for seed in (0, 1)]
     assert plan("train-2,n_embd={8,32}") == [PLAIN, "train-2,n_embd=8-seed0"]
     assert plan("train-2.py") == plan("train-2") == [PLAIN], "a name is one step"
-    assert plan("train-2@big") == [BIG]
+    deep = "train-2,n_layer=3-seed0"
+    assert plan("train-2@big", "train-2", "train-2,n_layer=3") == [deep, BIG, PLAIN]
     assert tree(root) == before, "a dry run writes and runs nothing"
 
 
@@ -152,22 +155,34 @@ def test_what_follows_two_dashes_goes_to_the_scripts(root, call, plan, tmp_path)
     assert calls(root)[1].endswith(f"--data {towns} --results-dir {root / 'results'}")
 
 
-def test_only_a_checkpoint_of_the_run_is_gone_on_from(root, tmp_path):
-    """With one of another source, other settings or other data the run starts anew."""
-    step = find_steps(root)["train-2@big"]
-    run = reproduce.Run(step, 3, Condition("--steps", "7"))
-
-    def goes_on(**changes):
-        save(tmp_path, run, **changes)
-        return "--resume" in run.command(root, "names.txt", tmp_path)
-
-    assert goes_on()
-    assert goes_on(settings=run.settings | {"threads": 2})
-    assert not goes_on(settings=run.settings | {"n_embd": 32})
-    assert not goes_on(source="another source")
-    assert not goes_on(data_hash="cd" * 6)
-    save(tmp_path, run).write_bytes(b"half a checkpoint")
-    assert "--resume" not in run.command(root, "names.txt", tmp_path)
+@pytest.mark.parametrize(
+    "changes, same",
+    [
+        ({}, True),
+        ({"settings": {"threads": 2}}, True),
+        ({"settings": {"n_embd": 32}}, False),
+        ({"source": "another source"}, False),
+        ({"data_hash": "cd" * 6}, False),
+        (None, False),
+    ],
+)
+def test_only_a_checkpoint_of_the_run_is_gone_on_from_or_used(
+    changes, same, root, tmp_path, monkeypatch
+):
+    """One of another source, other settings or other data, or a damaged one, is neither."""
+    monkeypatch.setattr(checkpoints, "restore", lambda module, state: "a model")
+    condition = Condition("--steps", "7")
+    run = reproduce.Run(find_steps(root)["train-2@big"], 3, condition)
+    changes = changes and changes | {"settings": run.settings | changes.get("settings", {})}
+    path = save(tmp_path, run, step=7, **(changes or {}))
+    if changes is None:
+        path.write_bytes(b"half a checkpoint")
+    assert ("--resume" in run.command(root, "names.txt", tmp_path)) == same
+    if same:
+        assert trained(run.step, 3, tmp_path, condition) == "a model"
+    else:
+        with pytest.raises(Failure, match="of an earlier state, or unfinished"):
+            trained(run.step, 3, tmp_path, condition)
 
 
 def test_failed_runs_stop_no_other_and_are_made_by_the_next_call(root, call, capfd):
@@ -210,24 +225,27 @@ def test_without_names_txt_nothing_is_run(tmp_path):
 
 
 def test_a_list_of_commands_runs_anywhere_and_its_tables_are_joined(root, call, plan, tmp_path):
-    words = "--seeds", "2", "--list", "--each-dir", "--list-dir", str(tmp_path / "scripts")
+    before, other = tree(root), tmp_path / "other"
+    words = "--seeds", "2", "--list", "--each-dir", "--results-dir", str(other)
     commands = call("train-2@big", *words)
-    assert len(commands) == 2 and not calls(root)
+    assert len(commands) == 2 and tree(root) == before, "the checkout may be read-only"
     for line in commands:
         name = shlex.split(line)[-2]
         Path(name).mkdir(parents=True)
         (Path(name) / "results.csv").write_text(",".join(COLUMNS) + "\n")
         subprocess.run(line, shell=True, cwd=tmp_path, check=True)
-    join = "awk 'FNR > 1' results/each/*/results.csv >> results/results.csv"
+    join = f"awk 'FNR > 1' {other}/each/*/results.csv >> results/results.csv"
     subprocess.run(join, shell=True, cwd=root, check=True)
     assert plan("train-2@big", "--seeds", "2") == []
 
 
 @pytest.mark.skipif(os.name != "posix", reason="elsewhere it cannot be caught")
-def test_sigterm_to_the_command_alone_ends_its_runs(root):
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_what_stops_the_command_alone_ends_its_runs(name, root):
     """The first run sends it, and leaves its own number."""
     note = '(HERE / "number").write_text(str(os.getpid()))'
-    write_stub(root, "train-2.py", f"{note}; os.kill(os.getppid(), 15); time.sleep(600)")
+    stop = f"os.kill(os.getppid(), {signal.Signals[name]})"
+    write_stub(root, "train-2.py", f"{note}; {stop}; time.sleep(600)")
     shutil.copy(ROOT / "results" / "reproduce.py", root / "results")
     shutil.copytree(ROOT / "results" / "lib", root / "results" / "lib")
     words = [sys.executable, str(root / "results" / "reproduce.py"), "--seeds", "2"]

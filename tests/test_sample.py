@@ -1,13 +1,15 @@
 """results/sample.py: names from a model that was trained before."""
 
 import re
+import shutil
+import unicodedata
 
 import pytest
 import sample
 import torch
 from lib.command import Failure
-from lib.steps import load
-from tools import BASE, edit, miniature
+from lib.steps import LISTED, load
+from tools import BASE, edit, miniature, write_table
 
 SEED = 3
 RUN = f"train-2-baseline-seed{SEED}"
@@ -58,6 +60,21 @@ def test_a_seed_gives_its_names_and_that_of_the_run_those_that_it_recorded(train
     assert call("--seed", SEED)[0] == row["samples"]
 
 
+def test_a_step_is_called_by_any_of_its_names_for_seed_0(trained, call, tmp_path):
+    """Also by a short one."""
+    row = dict.fromkeys(LISTED, "") | {"name": f"{BASE},n_embd=8", "short": f"{BASE}@small"}
+    write_table(trained.root / "results" / "ideas" / "settings.csv", [row])
+    (tmp_path / "checkpoints").mkdir()
+    plain, small = f"{BASE}-seed0", f"{BASE},n_embd=8-seed0"
+    for file in plain, small:
+        path = trained.results / "checkpoints" / f"{RUN}.pt"
+        shutil.copy(path, tmp_path / "checkpoints" / f"{file}.pt")
+    names = {BASE: plain, f"{BASE}.py,n_embd=08": small, f"{BASE}@small": small}
+    for name, file in names.items():
+        assert call("--results-dir", tmp_path, name=name)[1].endswith(f"{file}.pt\n")
+    assert plain in refused(call, "--results-dir", tmp_path, name=f"{BASE},n_embd=9")
+
+
 def test_every_name_begins_with_the_prompt(known, call):
     names, _ = call("--num", 40, "--prompt", "eli")
     assert all(name.startswith("eli") for name in names)
@@ -83,7 +100,8 @@ def test_a_model_of_ones_own_data(trained, call, tmp_path):
     words = ["--data", str(towns), "--results-dir", str(tmp_path)]
     load(trained.path(BASE)).main(["--device", "cpu", *words])
     (path,) = (tmp_path / "checkpoints").iterdir()
-    names, last = call(*words, "--prompt", "Kö", name=path.stem)
+    typed = unicodedata.normalize("NFD", "Kö")  # as some keyboards have it
+    names, last = call(*words, "--prompt", typed, name=path.stem)
     assert all(name.startswith("Kö") for name in names)
     assert "of them new" in last
     assert "not what this model was trained on" in refused(call, "--data", towns)

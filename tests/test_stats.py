@@ -3,6 +3,7 @@
 import math
 
 import pytest
+from lib.figures import BLUE, GREY, ORANGE, verdict_colour
 from lib.markdown import change, plus_minus
 from lib.stats import changes, holm, interval, p_value, pairs_needed
 
@@ -23,6 +24,12 @@ def test_an_interval_is_the_mean_and_t_standard_errors():
     assert change(found) == f"+3.0000 ± {half:.4f} n.s."
     shifted = interval({seed: x + found.half - found.mean for seed, x in values.items()})
     assert shifted.p == pytest.approx(0.05)
+
+
+def test_better_is_blue_and_worse_orange():
+    """As the titles of the figures say; gray is not significant. Below zero is better."""
+    for mean, significant, colour in (-1, True, BLUE), (1, True, ORANGE), (-1, False, GREY):
+        assert verdict_colour([mean, 0.5, significant]) == colour
 
 
 def test_one_value_has_no_interval():

@@ -9,9 +9,9 @@ import stream
 import torch
 from common import ROOT, checkpoint, same
 from lib.command import Failure
-from lib.steps import load
+from lib.steps import LISTED, load
 from lib.tables import TABLES
-from tools import LAST
+from tools import CHAIN, LAST, Project, write_table
 
 TEXT = "Das ist ein Text,\nder nicht endet – oder doch? " * 12
 HELD_OUT = TEXT[len(TEXT) - len(TEXT) // 10 :]
@@ -32,10 +32,10 @@ def text(tmp_path):
 def call(tmp_path, text, capsys):
     """stream.py on the text, its results in a folder of tmp_path: what it printed."""
 
-    def run(*argv, results="results", file=text, script=LAST):
+    def run(*argv, results="results", file=text, script=LAST, root=ROOT):
         capsys.readouterr()
         folder = ["--results-dir", str(tmp_path / results)]
-        stream.main([str(script), "--text", str(file), *SMALL, *folder, *map(str, argv)])
+        stream.main([str(script), "--text", str(file), *SMALL, *folder, *map(str, argv)], root)
         return capsys.readouterr().out
 
     return run
@@ -121,13 +121,18 @@ def test_a_text_goes_on_beyond_its_window_in_characters_only(text):
 
 
 def test_a_step_is_called_by_its_name(call, tmp_path):
-    """Its settings are the same given as flags, but not both."""
+    """Its settings are the same given as flags, but not both. It may have a short one."""
+    name = f"{LAST},grad_clip=1.0,n_head=1"
+    project = Project(tmp_path / "project", CHAIN)
+    row = dict.fromkeys(LISTED, "") | {"name": name, "short": f"{LAST}@clipped"}
+    write_table(project.results / "ideas" / "settings.csv", [row])
     call("--grad-clip", 1, "--n-head", 1)
-    call(script=f"{LAST}.py,grad_clip=1,n_head=1", results="named")
-    rows = [read(tmp_path / name)[0] for name in ("results", "named")]
-    assert rows[0]["loss"] == rows[1]["loss"] and rows[0]["settings"] == rows[1]["settings"]
-    paths = [[*(tmp_path / x / "checkpoints").iterdir()] for x in ("results", "named")]
-    assert paths[0][0].name == paths[1][0].name
+    (row,), (path,) = read(tmp_path / "results"), (tmp_path / "results" / "checkpoints").iterdir()
+    for script in f"{LAST}.py,grad_clip=1,n_head=1", f"{LAST}@clipped":
+        call(script=script, results=script, root=project.root)
+        (named,) = read(tmp_path / script)
+        assert (named["loss"], named["settings"]) == (row["loss"], row["settings"])
+        assert (tmp_path / script / "checkpoints" / path.name).exists()
     with pytest.raises(Failure, match="grad_clip is in the name"):
         call("--grad-clip", 2, script=f"{LAST},grad_clip=1")
 

@@ -47,6 +47,7 @@ PRESETS = {"big": {"label": "big", "builds_on": Path(__file__).stem, "settings":
 @dataclass
 class Config:
     n_embd: int = 32
+    n_layer: int = 1
     steps: int = 10
     seed: int = 0
     threads: int = 1

@@ -45,6 +45,17 @@ def is_finished(state):
     return teachers and state["step"] >= settings["steps"]
 
 
+def saved_by(path, step, settings, data_hash):
+    """What a run of the step as it is now has saved; None where the file is of something else."""
+    try:
+        state = read_checkpoint(path)
+    except Failure:
+        return None
+    made_by, now = state["run"], fingerprint(step.source, settings)
+    same = fingerprint(made_by["source"], made_by["settings"]) == now
+    return state if same and made_by["data_hash"] == data_hash else None
+
+
 def trained(step, seed, results, condition=CANONICAL, seeds=1):
     """The model of a finished run, which must be of the step as it is now.
 
@@ -57,8 +68,7 @@ def trained(step, seed, results, condition=CANONICAL, seeds=1):
     again = f"run python results/reproduce.py --again {' '.join(words)}"
     if not path.exists():
         raise Failure(f"there is no checkpoint {path}: {again}")
-    state = read_checkpoint(path)
-    made_by = fingerprint(state["run"]["source"], state["run"]["settings"])
-    if made_by != fingerprint(step.source, settings) or not is_finished(state):
+    state = saved_by(path, step, settings, condition.data_of(step))
+    if not state or not is_finished(state):
         raise Failure(f"{path} is of an earlier state, or unfinished: {again}")
     return restore(step.module, state)

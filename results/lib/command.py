@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+# What asks a command to stop: Ctrl-C, the system, a terminal that closes, which Windows lacks.
+STOPS = [getattr(signal, x) for x in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, x)]
 
 
 class Failure(Exception):
@@ -37,6 +39,8 @@ def split_flags(argv):
     """The words of a command line before --, and those after it, which are for the scripts."""
     argv = sys.argv[1:] if argv is None else list(argv)
     end = argv.index("--") if "--" in argv else len(argv)
+    if {"-h", "--help"} & {*argv[end:]}:
+        raise Failure("--help comes before --; python train-2.py --help shows the scripts' flags")
     return argv[:end], argv[end + 1 :]
 
 
@@ -59,10 +63,16 @@ def interrupt(*signal_and_frame):
     raise KeyboardInterrupt
 
 
+def on_stop(handler):
+    """Give what asks a command to stop to the handler. Returns {signal: its handler so far}."""
+    heard = [x for x in STOPS if signal.getsignal(x) != signal.SIG_IGN]  # nohup ignores SIGHUP
+    return {x: signal.signal(x, handler) for x in heard}
+
+
 def run(main, when_stopped="stopped"):
     """main(), with what may be expected to go wrong in one line. A bug keeps its traceback."""
     sys.stdout.reconfigure(errors="replace")  # a terminal may lack a character
-    signal.signal(signal.SIGTERM, interrupt)  # so that temporary folders are removed
+    on_stop(interrupt)  # so that temporary folders are removed
     try:
         main()
         sys.stdout.flush()

@@ -58,7 +58,7 @@ def git(folder, *words):
     """Run git in a folder: whatever repository that or the caller is in, whoever's settings."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     environment |= {"GIT_CEILING_DIRECTORIES": str(folder.parent), "GIT_CONFIG_NOSYSTEM": "1"}
-    environment["GIT_CONFIG_GLOBAL"] = "/dev/null"  # to git, on Windows too
+    environment["GIT_CONFIG_GLOBAL"] = str(Path(__file__).with_name("gitconfig"))
     options = {"cwd": folder, "env": environment, "capture_output": True, "encoding": "utf-8"}
     try:
         return subprocess.run(["git", *words], **options)
