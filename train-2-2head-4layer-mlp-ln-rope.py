@@ -665,9 +665,9 @@ def parse(argv):
         add("--" + entry.name.replace("_", "-"), default=argparse.SUPPRESS, help=text, **kind)
     if PRESETS:
         add("--preset", choices=PRESETS, help="set of the above; flags override it")
-    devices = [name for name in ("cuda", "cpu", "mps") if getattr(torch, name).is_available()]
-    text = f"to train on; mps is never the default (default: {devices[0]})"
-    add("--device", choices=devices, default=devices[0], help=text)
+    devices = [name for name in ("cpu", "cuda", "mps") if getattr(torch, name).is_available()]
+    text = "to train on; models of this size train no faster on a GPU (default: cpu)"
+    add("--device", choices=devices, default="cpu", help=text)
     text = "UTF-8 text, one name per line (default: names.txt)"
     add("--data", metavar="FILE", type=user_path, help=text)
     text = "for results.csv and checkpoints (default: results, beside the script)"
