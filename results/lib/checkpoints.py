@@ -45,8 +45,8 @@ def is_finished(state):
     return teachers and state["step"] >= settings["steps"]
 
 
-def trained(step, seed, results, condition=CANONICAL, seeds=1):
-    """The model of a finished run, which must be of the step as it is now.
+def trained_state(step, seed, results, condition=CANONICAL, seeds=1):
+    """What a finished run has saved, which must be of the step as it is now.
 
     `seeds` is how many the caller needs: what it says of a model that is lacking makes all of them.
     """
@@ -61,4 +61,9 @@ def trained(step, seed, results, condition=CANONICAL, seeds=1):
     made_by = fingerprint(state["run"]["source"], state["run"]["settings"])
     if made_by != fingerprint(step.source, settings) or not is_finished(state):
         raise Failure(f"{path} is of an earlier state, or unfinished: {again}")
-    return restore(step.module, state)
+    return state
+
+
+def trained(step, seed, results, condition=CANONICAL, seeds=1):
+    """The model of that run."""
+    return restore(step.module, trained_state(step, seed, results, condition, seeds))
