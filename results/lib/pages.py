@@ -28,6 +28,7 @@ from lib.known import (
     REPLICATIONS,
     WITHOUT,
 )
+from lib.look import CORRECT, LIKELY, START, loss_of
 from lib.markdown import (
     NONE,
     NOT_RECORDED,
@@ -435,6 +436,37 @@ def canonical(m):
     return [row for x in m.steps.values() if x.script not in m.copies for row in m.runs(x).values()]
 
 
+def look_rows(m, kind):
+    """The rows of that kind in look.csv, {step: rows}, in the order of the chain."""
+    found = {step.key: [] for step in m.chain}
+    for row in m.of_now("look.csv"):
+        if row["kind"] == kind and row["step"] in found:
+            found[row["step"]].append(row)
+    return {m.steps[key]: rows for key, rows in found.items() if rows}
+
+
+def look(m, folder):
+    """The probability that each step gives to each correct character of a name, and its loss."""
+    found, header = [], []
+    for step, rows in look_rows(m, CORRECT).items():
+        header = ["step", *(row["char"] for row in rows), "loss"]
+        values = [row["value"] for row in rows]
+        cells = *(f"{value:.1%}" for value in values), number(loss_of(values), 2)
+        found.append([link(step, folder), *cells])
+    return table(header, found)
+
+
+def likeliest(m, folder):
+    """What the last step expects after each part of the name, the likeliest first."""
+    found, places = [], {}
+    for rows in look_rows(m, LIKELY).values():
+        for row in rows:
+            places.setdefault((START + row["name"])[: row["position"]], []).append(row)
+    for before, rows in places.items():
+        found.append([f"`{before}`", *(f"{row['char']} {row['value']:.1%}" for row in rows)])
+    return table(["after", *range(1, 1 + len(found and found[0][1:]))], found)
+
+
 def runs(m, folder):
     """What made the figures."""
     rows = canonical(m)
@@ -455,7 +487,7 @@ def runs(m, folder):
 
 BLOCKS = [samples, comparison, chain, losses, published, group, rates, recipes, unseen, transfer]
 BLOCKS += [tried, parts, robust, taken, lists, amounts, makemore, floor, ensemble]
-BLOCKS += [on_modern, distilled, frontier, texts, runs]
+BLOCKS += [on_modern, distilled, frontier, texts, look, likeliest, runs]
 BLOCKS = {function.__name__: function for function in BLOCKS}
 
 
