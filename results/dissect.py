@@ -7,6 +7,7 @@ It needs the trained models of the chain and of the presets of train-2.py, which
     by-position.csv  the test loss at every position in the name
     generated.csv    how many of 1,000 generated names are in neither split
     over-names.csv   half the 95% interval of each step's change in test loss, over the test names
+    look.csv         what seed 0 of each step of the chain makes of one name, see look.py
 """
 
 import lib  # noqa: F401, first, so that Ctrl-C ends the imports below
@@ -14,6 +15,7 @@ import torch
 from lib.checkpoints import trained
 from lib.command import ROOT, Parser, count, run
 from lib.known import LAST
+from lib.look import correct_rows, look, other_rows
 from lib.measured import Measured
 from lib.stats import error_over_names
 from lib.steps import load_names, named
@@ -21,6 +23,7 @@ from lib.tables import TABLES, update_table
 
 BY_POSITION = "train-2-2head-4layer-mlp-ln", "train-2-2head-4layer-mlp-ln-rope", "train-2@final"
 GENERATED, NUM = ("train-2", "train-2@final", "train-2@best"), 1000
+NAME = "emma"  # that look.csv is of
 
 
 def by_position(losses, real):
@@ -36,6 +39,16 @@ def count_new(module, model, data, seed):
     return sum(name not in known for name in names)
 
 
+def look_rows(step, seed, model, data):
+    """The probability of each character of NAME; of the last step the likeliest and the weights."""
+    if step.preset or seed:
+        return []
+    run = {"script": step.script, "chars": data.chars, "max_len": data.max_len}
+    seen = look(step.module, model, run, NAME)
+    rows = correct_rows(seen) + (other_rows(seen) if step.key == LAST else [])
+    return [[NAME, *row] for row in rows]
+
+
 def main(argv=None, root=ROOT):
     parser = Parser(__doc__)
     parser.add_argument(
@@ -46,7 +59,7 @@ def main(argv=None, root=ROOT):
     m = Measured(root)
     data = load_names(named(m.steps, LAST).module)
     sums = {}  # {step: the loss of every test name, (N,), the mean over the seeds}
-    tables = {"by-position.csv": [], "generated.csv": [], "over-names.csv": []}
+    tables = {"by-position.csv": [], "generated.csv": [], "over-names.csv": [], "look.csv": []}
     for step in m.compared:
         module = step.module
         found = []
@@ -58,6 +71,7 @@ def main(argv=None, root=ROOT):
             if step.key in BY_POSITION:
                 rows = by_position(losses, data.test[:, 1:] != module.PAD)
                 tables["by-position.csv"] += [[*made_by, *row] for row in rows]
+            tables["look.csv"] += [[*made_by, *x] for x in look_rows(step, seed, model, data)]
             if step.key in GENERATED:
                 new = count_new(module, model, data, seed)
                 tables["generated.csv"].append([*made_by, NUM, new])

@@ -58,7 +58,7 @@ def test_every_path_expands_the_home_folder_and_is_not_empty(capsys, monkeypatch
         run(name, "--help", monkeypatch=monkeypatch)
         flags = re.findall(r"^  (--[\w-]+) (?:FILE|DIR)\b", capsys.readouterr().out, re.M)
         asked += [(name, f"{flag}=") for flag in flags]
-    assert len(asked) == 7
+    assert len(asked) == 9
     for words in asked:
         assert run(*words, monkeypatch=monkeypatch) == 2
         assert "an empty path" in one_error(capsys.readouterr().err)

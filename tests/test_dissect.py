@@ -7,11 +7,13 @@ import pytest
 import torch
 from lib.checkpoints import restore
 from lib.command import Failure
+from lib.figures import look_of
+from lib.look import look
 from lib.tables import read_table
 from tools import BASE, CHAIN, LAST, LN, ROPE, miniature
 
 FINAL, BEST = f"{LAST}@final", f"{LAST}@best"
-NUM = 40
+NUM, NAME = 40, "elena"
 TABLES = "by-position.csv", "generated.csv", "over-names.csv"
 
 
@@ -24,6 +26,7 @@ def trained(tmp_path_factory):
         step.module.main(["--device", "cpu", *preset])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dissect, "NUM", NUM)
+        patch.setattr(dissect, "NAME", NAME)
         dissect.main(["--seeds", "1"], project.root)
     module = project.steps[LAST].module
     project.data = module.load_data(None, module.Config(), "cpu")
@@ -104,6 +107,32 @@ def test_rows_of_a_step_that_was_not_dissected_stay(trained, tmp_path, monkeypat
     dissect.main(["--seeds", "1"], root)
     assert BEST in before[1] and BEST in before[2]
     assert [path.read_text("utf-8") for path in files] == before
+
+
+def test_one_name_is_followed_through_the_chain(trained):
+    """The page and the figure have what the models say; of steps that have changed, nothing."""
+    assert read(trained, "look.csv").keys() == {x.removesuffix(".py") for x in CHAIN}
+    run = {"script": "", "chars": trained.data.chars, "max_len": trained.data.max_len}
+    seen = {key: look(*model_of(trained, key), run, NAME) for key in (BASE, LAST)}
+    for key, label in (BASE, "baseline"), (LAST, "+ GELU"):
+        line = [x for x in trained.block("look").splitlines() if x.startswith(f"| [{label}]")]
+        cells = [*(f"{p:.1%}" for _, p in seen[key].correct), f"{seen[key].loss:.2f}"]
+        assert line[0].strip("| ").split(" | ")[1:] == cells
+    header, _, *rows = trained.block("likeliest").splitlines()
+    assert header == "| after | 1 | 2 | 3 | 4 | 5 |" and len(rows) == 6
+    expected = " | ".join(f"{char} {p:.1%}" for char, p in seen[LAST].likeliest[2])
+    assert rows[2] == f"| `^el` | {expected} |"
+    data = look_of(trained.measured())
+    assert (data["step"], data["name"]) == (LAST, NAME)
+    for layer, found in zip(seen[LAST].weights, data["weights"], strict=True):
+        for head, matrix in zip(layer, found, strict=True):
+            assert matrix == [pytest.approx(row, abs=1e-6) for row in head]
+    table = trained.results / "look.csv"
+    now, kept = trained.steps[LAST].fingerprint, table.read_text("utf-8")
+    table.write_text(kept.replace(now, "0123456789ab"), "utf-8")
+    assert look_of(trained.measured()) == {} and "recorded" in trained.block("likeliest")
+    assert "[baseline]" in trained.block("look") and "GELU" not in trained.block("look")
+    table.write_text(kept, "utf-8")
 
 
 def test_a_checkpoint_of_another_source_or_unfinished_is_refused(trained, tmp_path):

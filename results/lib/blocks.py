@@ -3,16 +3,14 @@
 The folder is the page's, from which links start.
 """
 
-import ast
-import difflib
-import html
 import math
-import re
 from collections import Counter
 from itertools import pairwise
 
+from lib.chain import chain
 from lib.command import Failure
-from lib.known import DISTILLED, LAST, LOWEST, MODERN, PARTS, QUESTIONS, WITHOUT
+from lib.known import DISTILLED, LAST, LOWEST, MODERN, PARTS, WITHOUT
+from lib.look import CORRECT, LIKELY, START, loss_of
 from lib.markdown import (
     NONE,
     average,
@@ -361,43 +359,6 @@ def floor(m, folder):
     return table("model,test,above the floor,fraction learned".split(","), rows)
 
 
-def diff(old, new):
-    """What differs but for the docstring, one line around it, under the names of the sections."""
-    ends = [ast.parse(x.text).body[0].end_lineno for x in (old, new)]
-    before, after = (x.text.splitlines()[n:] for x, n in zip((old, new), ends, strict=True))
-    lines = []
-    matcher = difflib.SequenceMatcher(None, before, after, autojunk=False)
-    for hunk in matcher.get_grouped_opcodes(1):
-        banners = re.findall("^# --- (.*) ---$", "\n".join(after[: hunk[0][4]]), flags=re.M)
-        lines.append(f"@@ {banners[-1] if banners else 'Top'} @@")
-        for kind, a, b, c, d in hunk:
-            if kind == "equal":
-                lines += [f" {line}".rstrip() for line in before[a:b]]
-            else:
-                lines += [f"-{line}" for line in before[a:b]] + [f"+{line}" for line in after[c:d]]
-    return "\n".join(lines)
-
-
-def chain(m, folder):
-    """One collapsed block per step: a question, the explanation, the effect, the diff."""
-    blocks = []
-    for step in [step for step in m.chain if step.builds_on]:
-        title, _, explanation = step.docstring.partition("\n\n")
-        title = title.partition(":")[2].strip()
-        summary = html.escape(QUESTIONS.get(step.key, title))
-        base = m.step(step.builds_on)
-        found = plus_minus(m.effect(step.key))
-        blocks += [
-            f"<details>\n<summary><b>{html.escape(step.label)}</b>: {summary}</summary>",
-            f"{title[:1].upper()}{title[1:]}",
-            explanation,
-            f"Change in test against {base.label}: {found}.",
-            f"```diff\n{diff(base, step)}\n```",
-            "</details>",
-        ]
-    return "\n\n".join(blocks)
-
-
 def texts(m, folder):
     """What texts the steps were trained on by stream.py, and what is published for them."""
     names = ("text_hash", "block_size", "n_layer", "n_embd")
@@ -426,6 +387,37 @@ def samples(m, folder):
     return "\n".join(lines) or "No run is recorded yet."
 
 
+def look_rows(m, kind):
+    """The rows of that kind in look.csv, {step: rows}, in the order of the chain."""
+    found = {step.key: [] for step in m.chain}
+    for row in m.current("look.csv"):
+        if row["kind"] == kind and row["step"] in found:
+            found[row["step"]].append(row)
+    return {m.steps[key]: rows for key, rows in found.items() if rows}
+
+
+def look(m, folder):
+    """The probability that each step gives to each correct character of a name, and its loss."""
+    found, header = [], []
+    for step, rows in look_rows(m, CORRECT).items():
+        header = ["step", *(row["char"] for row in rows), "loss"]
+        values = [row["value"] for row in rows]
+        cells = *(f"{value:.1%}" for value in values), number(loss_of(values), 2)
+        found.append([link(step, folder), *cells])
+    return table(header, found)
+
+
+def likeliest(m, folder):
+    """What the last step expects after each part of the name, the likeliest first."""
+    found, places = [], {}
+    for rows in look_rows(m, LIKELY).values():
+        for row in rows:
+            places.setdefault((START + row["name"])[: row["position"]], []).append(row)
+    for before, rows in places.items():
+        found.append([f"`{before}`", *(f"{row['char']} {row['value']:.1%}" for row in rows)])
+    return table(["after", *range(1, 1 + len(found and found[0][1:]))], found)
+
+
 def runs(m, folder):
     """What made the figures."""
     rows = m.canonical
@@ -446,5 +438,5 @@ def runs(m, folder):
 
 BLOCKS = [samples, comparison, chain, losses, published, group, rates, recipes, unseen, transfer]
 BLOCKS += [tried, parts, robust, taken, lists, amounts, makemore, floor, ensemble]
-BLOCKS += [on_modern, distilled, frontier, texts, runs]
+BLOCKS += [on_modern, distilled, frontier, texts, look, likeliest, runs]
 BLOCKS = {function.__name__: function for function in BLOCKS}

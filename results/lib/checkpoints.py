@@ -56,8 +56,8 @@ def saved_by(path, step, settings, data_hash):
     return state if same and made_by["data_hash"] == data_hash else None
 
 
-def trained(step, seed, results, condition=CANONICAL, seeds=1):
-    """The model of a finished run, which must be of the step as it is now.
+def trained_state(step, seed, results, condition=CANONICAL, seeds=1):
+    """What a finished run has saved, which must be of the step as it is now.
 
     `seeds` is how many the caller needs: what it says of a model that is lacking makes all of them.
     """
@@ -71,4 +71,9 @@ def trained(step, seed, results, condition=CANONICAL, seeds=1):
     state = saved_by(path, step, settings, condition.data_of(step))
     if not state or not is_finished(state):
         raise Failure(f"{path} is of an earlier state, or unfinished: {again}")
-    return restore(step.module, state)
+    return state
+
+
+def trained(step, seed, results, condition=CANONICAL, seeds=1):
+    """The model of that run."""
+    return restore(step.module, trained_state(step, seed, results, condition, seeds))

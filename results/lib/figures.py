@@ -12,6 +12,7 @@ import re
 import numpy as np
 
 from lib.known import LAST
+from lib.look import attention_data, draw_attention
 from lib.markdown import NOT_RECORDED
 from lib.measured import ngram_label
 from lib.stats import edge
@@ -123,6 +124,11 @@ def positions_of(m):
             at.append(row["loss"])
     lines = {label: [[*at], [*at.values()]] for label, at in found.items()}
     return lines if len(lines) > 1 else {}
+
+
+def look_of(m):
+    """The attention weights of the last step for one name."""
+    return attention_data(m.of_now("look.csv"))
 
 
 # --- Drawing ---
@@ -326,6 +332,7 @@ FIGURES = {
     "robust.png": (robust_of, robust),
     "by-position.png": (positions_of, by_position),
     "frontier.png": (frontier_of, frontier),
+    "look.png": (look_of, draw_attention),
 }
 
 
@@ -361,22 +368,28 @@ def stale(m):
     return lines
 
 
-def draw(m):
-    """All figures, {path: the bytes of the PNG}: the same bytes for the same data."""
+def png(drawing, data, metadata):
+    """The bytes of a figure, drawn by drawing(figure, data)."""
     os.environ["MPLBACKEND"] = "Agg"  # a notebook's own would not be found here
     import matplotlib
     from matplotlib.figure import Figure
 
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()  # whatever the user's own settings are
+        matplotlib.rcParams.update(STYLE)
+        figure, file = Figure(layout="constrained"), io.BytesIO()
+        figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)  # inches
+        drawing(figure, data)
+        metadata = {"Software": None} | metadata
+        figure.savefig(file, format="png", metadata=metadata, pil_kwargs={"optimize": True})
+    return file.getvalue()
+
+
+def draw(m):
+    """All figures, {path: the bytes of the PNG}: the same bytes for the same data."""
     files = {}
     for name, text in data_of(m).items():
-        with matplotlib.rc_context():
-            matplotlib.rcdefaults()  # whatever the user's own settings are
-            matplotlib.rcParams.update(STYLE)
-            figure = Figure(layout="constrained")
-            figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)  # inches
-            data = json.loads(text)
-            (FIGURES[name][1] if data else not_recorded)(figure, data)
-            file, metadata = io.BytesIO(), {"Software": None, "Data": digest(text)}
-            figure.savefig(file, format="png", metadata=metadata, pil_kwargs={"optimize": True})
-        files[m.root / "results" / "plots" / name] = file.getvalue()
+        data, drawing = json.loads(text), FIGURES[name][1]
+        content = png(drawing if data else not_recorded, data, {"Data": digest(text)})
+        files[m.root / "results" / "plots" / name] = content
     return files

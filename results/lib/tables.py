@@ -49,7 +49,7 @@ KINDS = {  # how columns are read, whichever table they are in; those that are n
     int: """seed params context position targets names new models counts n_layer n_embd block_size
     characters threads""",
     loss: """train test test_from_2nd loss random_windows error kept known train_error test_error
-    entropy entropy_error seconds ms_per_step ms_per_name weight validation""",
+    entropy entropy_error seconds ms_per_step ms_per_name weight validation value""",
     # blank: the baseline's ratio, the bigram's discount, where every test name was trained on
     optional_loss: "ratio discount exact test_unseen",
     moment: "finished",
@@ -71,6 +71,7 @@ TABLES = {  # besides results.csv
     "by-position.csv": "step seed fingerprint position targets loss",
     "generated.csv": "step seed fingerprint names new",
     "over-names.csv": "step fingerprint error",
+    "look.csv": "step seed fingerprint name kind layer head position char key value",
     "ensemble.csv": "step fingerprint models weight params counts ms_per_name validation test "
     "test_from_2nd test_unseen error",
     "floor.csv": "data data_hash made_by kept known train train_error test test_error entropy "
