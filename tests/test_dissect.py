@@ -104,6 +104,7 @@ def test_rows_of_a_step_that_was_not_dissected_stay(trained, tmp_path, monkeypat
     lines = table.read_text("utf-8").splitlines(True)
     table.write_text("".join(x for x in lines if not x.startswith(f"{LAST},best,")), "utf-8")
     monkeypatch.setattr(dissect, "NUM", NUM)
+    monkeypatch.setattr(dissect, "NAME", NAME)
     dissect.main(["--seeds", "1"], root)
     assert BEST in before[1] and BEST in before[2]
     assert [path.read_text("utf-8") for path in files] == before

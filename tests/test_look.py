@@ -46,7 +46,7 @@ def drawn(monkeypatch):
 @pytest.fixture
 def call(project, drawn, capsys, tmp_path, monkeypatch):
     """look.py on the project: its lines as lists of words, the path of its figure, its notes."""
-    monkeypatch.setattr(look, "find_steps", lambda root: project.steps)  # found once
+    monkeypatch.setattr(look, "find_steps", lambda root, names: project.steps)  # found once
 
     def run(*argv):
         path = tmp_path / "a" / "figure.png"
