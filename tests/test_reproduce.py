@@ -1,6 +1,7 @@
 """results/reproduce.py: what is lacking, and that no failure or interruption loses a run."""
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -14,7 +15,7 @@ from common import ROOT, tree
 from lib.checkpoints import trained
 from lib.command import Failure
 from lib.steps import find_steps
-from lib.tables import Condition
+from lib.tables import Condition, read_csv
 from tools import BASE, COLUMNS, write_stub
 
 
@@ -206,7 +207,13 @@ def test_without_names_txt_nothing_is_run(tmp_path):
     assert not (root / "results").exists()
 
 
-def test_a_list_of_commands_runs_anywhere_and_its_tables_are_joined(root, call, plan, tmp_path):
+@pytest.mark.parametrize("table", [True, False], ids=["a table", "no table"])
+def test_a_list_of_commands_runs_anywhere_and_its_tables_are_joined(
+    table, root, call, plan, tmp_path
+):
+    """As the page does it, beside the recorded table or after a start-over."""
+    if not table:
+        (root / "results" / "results.csv").unlink()
     words = "--seeds", "2", "--list", "--each-dir", "--list-dir", str(tmp_path / "scripts")
     commands = call("train-2@big", *words)
     assert len(commands) == 2 and not calls(root)
@@ -215,9 +222,11 @@ def test_a_list_of_commands_runs_anywhere_and_its_tables_are_joined(root, call, 
         Path(name).mkdir(parents=True)
         (Path(name) / "results.csv").write_text(",".join(COLUMNS) + "\n")
         subprocess.run(line, shell=True, cwd=tmp_path, check=True)
-    join = "awk 'FNR > 1' results/each/*/results.csv >> results/results.csv"
+    page = (ROOT / "results" / "README.md").read_text("utf-8")
+    join = re.search(r"^for table in .*?^done$", page, re.M | re.S)[0]
     subprocess.run(join, shell=True, cwd=root, check=True)
     assert plan("train-2@big", "--seeds", "2") == []
+    assert len(read_csv(root / "results" / "results.csv", COLUMNS)) == 2
 
 
 @pytest.mark.skipif(os.name != "posix", reason="elsewhere it cannot be caught")
