@@ -59,6 +59,7 @@ def compare(step, base, names, turns, length):
 
 
 def main(argv=None, root=ROOT):
+    """Time the steps one after the other, each row written at once."""
     parser = Parser(__doc__)
     parser.add_step_names()
     parser.add_argument("--turns", type=count, default=20, metavar="N", help="(default: 20)")

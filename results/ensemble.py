@@ -42,6 +42,7 @@ class HeldOut:
 
     @property
     def targets(self):
+        """How many targets each name has: its letters and its end."""
         return np.array([len(name) + 1 for name in self.data.test_items])
 
     def nats(self, size, weight):
@@ -62,15 +63,18 @@ class HeldOut:
 
 
 def timed(function, *arguments):
+    """What the function returns, and the seconds that it takes."""
     start = time.perf_counter()
     return function(*arguments), time.perf_counter() - start
 
 
 def of_models(models, data, module):
+    """The probabilities that each model gives to the targets, one array per model."""
     return [np.exp(-module.token_losses(x, data.test).double().numpy()) for x in models]
 
 
 def of_ngram(ngram, data):
+    """The probabilities that an n-gram model gives to the targets, 1 after the end of a name."""
     found = np.ones((len(data.test_items), data.max_len))
     for row, nats in zip(found, losses(ngram, data.test_items), strict=True):
         row[: len(nats)] = np.exp(-np.array(nats))
@@ -110,6 +114,7 @@ def rows_of(step, seeds, kneser_ney, root):
 
 
 def main(argv=None, root=ROOT):
+    """Average the seeds of a step, mix them with Kneser-Ney, and write the losses."""
     parser = Parser(__doc__)
     parser.add_argument("step", metavar="STEP", help="such as train-2@best")
     text = "seeds 0 to N - 1 (default: 5)"

@@ -53,6 +53,7 @@ def loss(module, model, chars, names, kept):
 
 
 def main(argv=None, root=ROOT):
+    """Draw the list and the further names, and write the list and its floor."""
     Parser(__doc__).parse_args(argv)
     read_table(root, "floor.csv")  # what is wrong with it shows now
     torch.set_num_threads(1)  # as in the run, so that the digits are the same

@@ -113,5 +113,12 @@ def test_a_bug_keeps_its_traceback():
         command.run(lambda: 1 / 0)
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_no_command_imports_another(name):
+    """What they share is in lib."""
+    text = (ROOT / "results" / f"{name}.py").read_text("utf-8")
+    assert not {*re.findall(r"^\s*(?:from|import) (\w+)", text, re.M)} & {*COMMANDS}
+
+
 def test_the_tools_read_the_columns_that_the_scripts_write():
     assert load(ROOT / "train-2.py").COLUMNS == RESULTS

@@ -15,6 +15,7 @@ from lib.blocks import BLOCKS
 from lib.command import run
 from lib.patches import applied, patches
 from lib.steps import load
+from lib.tables import RESULTS, read_csv
 
 PAGES = [ROOT / "README.md", ROOT / "results" / "README.md"]
 OWN = {"train-2-narrow-mlp.py", "train-2-mine.py"}  # the reader makes them
@@ -67,6 +68,19 @@ def test_scripts_that_the_pages_name_exist(page):
     assert named
     for name in named:
         assert any((place / name).exists() for place in (ROOT, ROOT / "results")), name
+
+
+def test_the_columns_of_the_table_are_explained_and_it_is_loaded_as_the_page_says(monkeypatch):
+    """With the csv module; pandas is not among the requirements."""
+    text = PAGES[1].read_text("utf-8").partition("## How do I read results.csv?")[2]
+    assert re.findall(r"^\| `(\w+)` \|", text, flags=re.M) == RESULTS
+    (code,) = [x for x in FENCE.findall(text) if "import csv" in x]
+    monkeypatch.chdir(ROOT)
+    loaded = {}
+    exec(code, loaded)
+    recorded = read_csv(ROOT / "results" / "results.csv", RESULTS)
+    assert [row["source"] for row in loaded["rows"]] == [row["source"] for row in recorded]
+    assert [[*map(tuple, x)] for x in loaded["curves"]] == [row["curve"] for row in recorded]
 
 
 def command_lines():

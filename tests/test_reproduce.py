@@ -1,6 +1,7 @@
 """results/reproduce.py: what is lacking, and that no failure or interruption loses a run."""
 
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -16,7 +17,7 @@ from lib import checkpoints
 from lib.checkpoints import trained
 from lib.command import Failure
 from lib.steps import find_steps
-from lib.tables import Condition
+from lib.tables import Condition, read_csv
 from tools import BASE, COLUMNS, write_stub
 
 
@@ -224,9 +225,15 @@ def test_without_names_txt_nothing_is_run(tmp_path):
     assert not (root / "results").exists()
 
 
-def test_a_list_of_commands_runs_anywhere_and_its_tables_are_joined(root, call, plan, tmp_path):
-    before, other = tree(root), tmp_path / "other"
-    words = "--seeds", "2", "--list", "--each-dir", "--results-dir", str(other)
+@pytest.mark.parametrize("table", [True, False], ids=["a table", "no table"])
+def test_a_list_of_commands_runs_anywhere_and_its_tables_are_joined(
+    table, root, call, plan, tmp_path
+):
+    """As the page does it, beside the recorded table or after a start-over."""
+    if not table:
+        (root / "results" / "results.csv").unlink()
+    before = tree(root)
+    words = "--seeds", "2", "--list", "--each-dir", "--list-dir", str(tmp_path / "scripts")
     commands = call("train-2@big", *words)
     assert len(commands) == 2 and tree(root) == before, "the checkout may be read-only"
     for line in commands:
@@ -234,9 +241,11 @@ def test_a_list_of_commands_runs_anywhere_and_its_tables_are_joined(root, call, 
         Path(name).mkdir(parents=True)
         (Path(name) / "results.csv").write_text(",".join(COLUMNS) + "\n")
         subprocess.run(line, shell=True, cwd=tmp_path, check=True)
-    join = f"awk 'FNR > 1' {other}/each/*/results.csv >> results/results.csv"
+    page = (ROOT / "results" / "README.md").read_text("utf-8")
+    join = re.search(r"^for table in .*?^done$", page, re.M | re.S)[0]
     subprocess.run(join, shell=True, cwd=root, check=True)
     assert plan("train-2@big", "--seeds", "2") == []
+    assert len(read_csv(root / "results" / "results.csv", COLUMNS)) == 2
 
 
 @pytest.mark.skipif(os.name != "posix", reason="elsewhere it cannot be caught")

@@ -128,7 +128,7 @@ def positions_of(m):
 
 def look_of(m):
     """The attention weights of the last step for one name."""
-    return attention_data(m.of_now("look.csv"))
+    return attention_data(m.current("look.csv"))
 
 
 # --- Drawing ---

@@ -16,6 +16,7 @@ from lib.steps import fingerprint, parsed
 
 # --- Columns, and how each is read ---
 def loss(text):
+    """A loss or a time: a number from 0 up."""
     value = float(text)
     if not 0 <= value < math.inf:
         raise ValueError(f"{text!r} is no loss or time")
@@ -23,14 +24,18 @@ def loss(text):
 
 
 def optional_loss(text):
+    """Such a number, or None where there is none."""
     return loss(text) if text else None
 
 
 def moment(text):
+    """A date and time, UTC."""
     return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ")
 
 
 def json_of(kind):
+    """What reads JSON of one kind, such as a list."""
+
     def read(text):
         value = json.loads(text)
         if not isinstance(value, kind):
@@ -88,6 +93,7 @@ def read_csv(path, columns):
 
 
 def read_table(root, name):
+    """The rows of one of the TABLES."""
     return read_csv(root / "results" / name, TABLES[name])
 
 
