@@ -176,39 +176,38 @@ def test_the_clock_counts_training_alone(before, go, monkeypatch):
     Here a step takes 1 s, the device 0.25 s more until it is waited for, everything else 100 s. The
     pace and the time left are those of the whole run, also where a part of it is resumed.
     """
-    module, now, late = load(BASE), 0.0, 0.0
+    module, now, late, stop = load(BASE), 0.0, 0.0, before
 
-    def later(name, seconds, behind=0.0):
-        function = getattr(module, name)
-
-        def slow(*args, **options):
-            nonlocal now, late
-            now, late = now + seconds, late + behind
-            return function(*args, **options)
-
-        monkeypatch.setattr(module, name, slow)
+    def learning_rate(step, config):
+        nonlocal now, late, stop
+        if stop and step == stop:
+            stop = None
+            raise KeyboardInterrupt
+        now, late = now + 1, late + 0.25
+        return config.learning_rate
 
     def synchronize():
         nonlocal now, late
         now, late = now + late, 0.0
 
-    later("learning_rate", 1, behind=0.25)
+    def later(name):
+        function = getattr(module, name)
+
+        def slow(*args, **options):
+            nonlocal now
+            now += 100
+            return function(*args, **options)
+
+        monkeypatch.setattr(module, name, slow)
+
     for name in ("load_data", "token_losses", "generate", "save_checkpoint", "final_losses"):
-        later(name, 100)
+        later(name)
     watch = SimpleNamespace(perf_counter=lambda: now, strftime=time.strftime, gmtime=time.gmtime)
     monkeypatch.setattr(module, "time", watch)
+    monkeypatch.setattr(module, "learning_rate", learning_rate)
     monkeypatch.setattr(torch.cpu, "synchronize", synchronize)
-    if before:  # this part of the run has happened already
-        evaluate = module.evaluate
-
-        def stop(model, optimizer, data, config, state, *rest):
-            start = evaluate(model, optimizer, data, config, state, *rest)
-            if state["step"] == before:
-                raise KeyboardInterrupt
-            return start
-
-        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(module, "evaluate", stop)
+    if before:
+        with pytest.raises(KeyboardInterrupt):
             go(module, "--steps=7")
     done = go(module, "--steps=7", "--resume")
     said = re.findall(r"^step +(\d+) .* ([\d.]+) ms/step +(\d+) s left", done.out, re.M)
