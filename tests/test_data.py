@@ -32,8 +32,7 @@ def read(tmp_path):
 
 PLAIN = "ann\nbo\ncarl\ndée\neve\nzoë\n"
 VARIANTS = {
-    "Windows line ends": PLAIN.replace("\n", "\r\n"),
-    "mixed line ends": "ann\r\nbo\rcarl\ndée\n\reve\r\nzoë",
+    "line ends of all kinds": "ann\r\nbo\rcarl\ndée\n\reve\r\nzoë",
     "byte-order marks": "\ufeffann\nbo\ncarl\n\ufeffdée\neve\nzoë\n",
     "blank lines, outer white space": "\n\n \n" + PLAIN.replace("\n", " \t\n\t\n \u00a0"),
     "one decomposed": PLAIN.replace("dée", unicodedata.normalize("NFD", "dée")),
@@ -87,15 +86,10 @@ def test_the_split_is_by_line_and_follows_split_seed_alone(read):
 
 WRONG = {  # what is in the file, and what the message says of it
     "one name": (b"anna\n", "too few"),
-    "blank lines only": (b"\n \n\t\r\n\xef\xbb\xbf\n", "0 names"),
     "Latin-1": ("zoë\nåsa\n".encode("latin-1"), "UTF-8"),
     "UTF-16": ("anna\nbea\n".encode("utf-16-le"), "NUL"),
-    "cut within a character": ("anna\nzoë".encode()[:-1], "UTF-8"),
     "one line too long": (b"anna\n" * 10 + b"x" * 1001 + b"\n", "1,001 characters"),
-    "a pointer to a list": (
-        b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab\nsize 12345\n",
-        "git lfs pull",
-    ),
+    "a pointer to a list": (b"version https://git-lfs.github.com/spec/v1\n" * 3, "git lfs pull"),
 }
 
 
@@ -108,22 +102,10 @@ def test_data_that_cannot_be_trained_on(content, words, go, names):
     assert not done.results.exists()
 
 
-TABLES = {  # a line of the list for each name, and whether it looks like one of a table
-    "columns": (lambda name: f"{name},F,{len(name)}", True),
-    "tabs, a column empty here and there": (
-        lambda name: f"{name}\tF\t{'7' * (len(name) > 4)}.",
-        True,
-    ),
-    "semicolons": (lambda name: f"{name}; {name[0]}", True),
-    "commas in some names": (lambda name: name.replace("b", "b, ").strip(" ,"), False),
-    "commas in all names, of any number": (lambda name: name + "," * len(name) + ".", False),
-}
-
-
-@pytest.mark.parametrize("line, note", TABLES.values(), ids=TABLES)
-def test_a_list_that_looks_like_a_table_gets_a_note(line, note, go, names):
-    """It trains on whole lines all the same."""
-    names.write_text("\n".join(map(line, names.read_text("utf-8").split())), "utf-8")
+@pytest.mark.parametrize("old, new, note", [("\n", ",F,7\n", True), ("b", "b, ", False)])
+def test_a_list_that_looks_like_a_table_gets_a_note(old, new, note, go, names):
+    """It trains on whole lines all the same. A comma in some names makes no table."""
+    names.write_text(names.read_text("utf-8").replace(old, new), "utf-8")
     done = go(BASE)
     (row,) = common.read_table(done.table)
     notes = [text for text in done.out.splitlines() if text.startswith("note: ")]
@@ -227,17 +209,14 @@ def test_a_good_download_is_used_and_kept(folder, train):
     assert train("--seed", 1, answer=OSError("no route")) == ([], [used, used])
 
 
-@pytest.mark.parametrize("written", [None, 9])
-def test_a_good_download_that_cannot_be_kept_is_used(written, folder, train, monkeypatch):
+def test_a_good_download_that_cannot_be_kept_is_used(folder, train, monkeypatch):
     """The checkout is read-only, or the disk full; a note says so, and nothing is left over."""
     write = Path.write_bytes
 
     def fail(path, content):
-        if path.parent != folder:
-            return write(path, content)
-        if written:
-            write(path, content[:written])
-        raise OSError(13, "Denied or full", str(path))
+        write(path, content[:9] if path.parent == folder else content)
+        if path.parent == folder:
+            raise OSError(13, "Denied or full", str(path))
 
     monkeypatch.setattr(Path, "write_bytes", fail)
     (note,), used = train()
@@ -246,7 +225,7 @@ def test_a_good_download_that_cannot_be_kept_is_used(written, folder, train, mon
     assert [path.name for path in folder.iterdir()] == ["sample-names.txt"]
 
 
-@pytest.mark.parametrize("answer", [NAMES[:90], OSError("no route"), ValueError()])
+@pytest.mark.parametrize("answer", [NAMES[:90], OSError("no route")])
 def test_after_a_bad_download_it_trains_on_the_bundled_list(answer, folder, train):
     (download, comparison), used = train(answer=answer)
     assert "download" in download and "sample-names.txt" in download and "compar" in comparison

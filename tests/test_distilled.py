@@ -38,9 +38,9 @@ def data(module, names):
 
 
 def test_the_teachers_are_what_the_script_below_makes_of_their_seeds(folder, go):
-    """To the bit; the student has a seed of its own."""
-    module = load(folder / "train-2-distilled.py")
-    state = common.checkpoint(go(module, *LONG, "--seed", 1).results)
+    """To the bit; the student has a seed and hyperparameters of its own."""
+    module, own = load(folder / "train-2-distilled.py"), ["--student-dropout", 0.5, "--seed", 1]
+    state = common.checkpoint(go(module, *LONG, *own).results)
     for number, weights in enumerate(state["teachers"]):
         alone = [x for x in LONG if x not in ("--teachers", "2")]
         seed = 3 * 1 + number
@@ -48,20 +48,6 @@ def test_the_teachers_are_what_the_script_below_makes_of_their_seeds(folder, go)
         assert common.same(weights, common.checkpoint(done.results)["model"])
     assert len(state["teachers"]) == 2
     assert not any(common.same(state["model"], weights) for weights in state["teachers"])
-
-
-def test_the_hyperparameters_of_the_student_are_its_own(folder, go):
-    """The teachers stay what they are."""
-    module = load(folder / "train-2-distilled.py")
-    flags = [], ["--student-dropout", 0.5], ["--student-weight-decay", 9]
-    states = [
-        common.checkpoint(go(module, *LONG, *words, results=f"results{i}").results)
-        for i, words in enumerate(flags)
-    ]
-    for state in states[1:]:
-        assert common.same(state["teachers"], states[0]["teachers"])
-        assert not common.same(state["model"], states[0]["model"])
-    assert [step for step, _, _ in states[0]["curve"]] == [3, 6], "the student's alone"
 
 
 @pytest.mark.parametrize("idea", ["ngram", "drawn"])
@@ -93,10 +79,11 @@ def test_a_run_that_was_stopped_in_any_phase_goes_on(idea, folder, go, monkeypat
     assert common.tree(done.results) == before
 
 
-def test_a_run_without_all_its_teachers_is_unfinished(folder, go):
+def test_a_run_without_all_its_teachers_is_unfinished(folder, go, names):
     """However many steps its last model has: the commands refuse its checkpoint."""
     done = go(load(folder / "train-2-distilled.py"), *LONG, small=False)
-    step, condition = find_steps(ROOT, ["train-2-distilled"])["train-2-distilled"], Condition(*LONG)
+    condition = Condition(*LONG, "--data", str(names))
+    step = find_steps(ROOT, ["train-2-distilled"])["train-2-distilled"]
     (path,) = (done.results / "checkpoints").iterdir()
     path = path.rename(path.with_name(f"{step.run_name(0, condition.parse(step)[1])}.pt"))
     trained(step, 0, done.results, condition)

@@ -102,7 +102,6 @@ def help_of(name):
     path = ROOT / name
     path = path if path.exists() else ROOT / "results" / name
     out = io.StringIO()
-    out.reconfigure = lambda **options: None
     with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
         if name in IDEAS:
             with applied(ROOT) as folder:

@@ -16,25 +16,14 @@ LAST = "train-2.py"
 LONG = "--steps 12 --eval-interval 3 --n-layer 1 --lr-decay-to 0.1 --dropout 0.2".split()
 
 
-class Stopped(Exception):
-    """What a test stops a run with."""
-
-
 @pytest.fixture
 def stopped(go, tmp_path, monkeypatch):
     """A run that ends while it computes step `at`, counted from 0: its results folder."""
 
     def run(at, *argv, script=LAST, results="results"):
         module = load(script)
-        rate = module.learning_rate
-
-        def learning_rate(step, config):
-            if step == at:
-                raise Stopped
-            return rate(step, config)
-
-        with monkeypatch.context() as patch, pytest.raises(Stopped):
-            patch.setattr(module, "learning_rate", learning_rate)
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            common.stop_at(module, at, patch)
             go(module, *LONG, *argv, results=results)
         return tmp_path / results
 

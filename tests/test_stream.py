@@ -1,16 +1,14 @@
 """results/stream.py: a step trained on windows of any text, its last tenth held out."""
 
-import csv
 import hashlib
-import json
 
 import pytest
 import stream
 import torch
-from common import ROOT, checkpoint, same
+from common import ROOT, checkpoint, same, stop_at
 from lib.command import Failure
 from lib.steps import LISTED, load
-from lib.tables import TABLES
+from lib.tables import TABLES, read_csv
 from tools import CHAIN, LAST, Project, write_table
 
 TEXT = "Das ist ein Text,\nder nicht endet – oder doch? " * 12
@@ -42,11 +40,7 @@ def call(tmp_path, text, capsys):
 
 
 def read(folder):
-    """The rows of texts.csv, whose columns are as they should be."""
-    with open(folder / "texts.csv", newline="") as file:
-        header, *rows = csv.reader(file, strict=True)
-    assert header == [*TABLES["texts.csv"]]
-    return [dict(zip(header, row, strict=True)) for row in rows]
+    return read_csv(folder / "texts.csv", TABLES["texts.csv"])
 
 
 def load_text(file, block_size=16, **settings):
@@ -84,22 +78,21 @@ def test_the_row_has_the_exact_loss_of_the_held_out_text(call, text, tmp_path):
         with torch.no_grad():
             chances = model(window[:, :-1])[0].softmax(dim=-1)
         losses += [-chances[i, t].log().item() for i, t in enumerate(window[0, 1:])]
-    assert float(row["loss"]) == pytest.approx(sum(losses) / len(losses), abs=1e-5)
-    assert f"held-out loss {float(row['loss']):.4f} nats" in said
+    assert row["loss"] == pytest.approx(sum(losses) / len(losses), abs=1e-5)
+    assert f"held-out loss {row['loss']:.4f} nats" in said
     generator = torch.Generator().manual_seed(3)
     starts = torch.randint(len(tokens) - 16, (20 * 8,), generator=generator)
     windows = torch.tensor([tokens[start : start + 17] for start in starts])
     with torch.no_grad():
         chances = model(windows[:, :-1]).softmax(dim=-1)
     estimate = -chances.gather(2, windows[:, 1:, None]).log().mean().item()
-    assert float(row["random_windows"]) == pytest.approx(estimate, abs=1e-5)
-    assert int(row["characters"]) == len(losses) == len(HELD_OUT) - 1
+    assert row["random_windows"] == pytest.approx(estimate, abs=1e-5)
+    assert row["characters"] == len(losses) == len(HELD_OUT) - 1
     shown = [row[x] for x in ("script", "text", "block_size", "seed", "source")]
-    assert shown == [LAST, "text.txt", "16", "3", module.source_hash()]
+    assert shown == [LAST, "text.txt", 16, 3, module.source_hash()]
     assert row["text_hash"] == hashlib.sha256(text.read_bytes()).hexdigest()[:12]
-    assert int(row["params"]) == sum(p.numel() for p in model.parameters())
-    assert json.loads(row["settings"])["steps"] == 4
-    assert all(row.values())
+    assert row["params"] == sum(p.numel() for p in model.parameters())
+    assert row["settings"]["steps"] == 4
 
 
 def test_a_text_goes_on_beyond_its_window_in_characters_only(text):
@@ -138,18 +131,9 @@ def test_a_step_is_called_by_its_name(call, tmp_path):
 
 
 def test_an_interrupted_run_goes_on_to_the_same_end(call, tmp_path, monkeypatch):
-    """Ctrl-C comes before the second evaluation."""
-
     def load_and_stop(path):
         module = load(path)
-        evaluate = module.evaluate
-
-        def stop(model, optimizer, data, config, state, *rest):
-            if state["curve"]:
-                raise KeyboardInterrupt
-            return evaluate(model, optimizer, data, config, state, *rest)
-
-        module.evaluate = stop
+        stop_at(module, 3, monkeypatch)
         return module
 
     call("--dropout", 0.1, results="whole")

@@ -71,7 +71,8 @@ def on_stop(handler):
 
 def run(main, when_stopped="stopped"):
     """main(), with what may be expected to go wrong in one line. A bug keeps its traceback."""
-    sys.stdout.reconfigure(errors="replace")  # a terminal may lack a character
+    if hasattr(sys.stdout, "reconfigure"):  # not so in a notebook
+        sys.stdout.reconfigure(errors="replace")  # a terminal may lack a character
     on_stop(interrupt)  # so that temporary folders are removed
     try:
         main()
