@@ -23,11 +23,13 @@ NAMES = "0a30b5557f19"  # the hash of names.txt
 csv.field_size_limit(2**31 - 1)  # a curve can be long
 
 LABELS, BASES, SHORT = {}, {}, {}  # by the name of a step, as train-2@64x4
+OWN = {}  # {script: what is its own: Batches, Test}
 for path in [*ROOT.glob("train-2*.py"), *ROOT.glob("results/ideas/*.patch")]:
     key, text = (
         f"train-2-{path.stem}".replace("train-2-train-2", "train-2"),
         path.read_text("utf-8"),
     )
+    OWN[key] = {*re.findall("^(Batches|Test): its own$", text, re.M)}
     LABELS[key] = text.removeprefix('"""').partition(":")[0]
     BASES[key] = re.search(r'^[+ ]?BUILDS_ON = "?(.+?)"?$', text, re.M)[1]
     presets = r'^    "(\S+)": \{"label": "(.+?)", "builds_on": "(.+?)"'
@@ -124,8 +126,8 @@ def student(df):
 
 def estimate(found):
     """The mean and half its 95% interval, which one value does not have."""
-    if isinstance(found, float):
-        return [found]
+    if isinstance(found, float | list):
+        return found if isinstance(found, list) else [found]
     values, n = [*found.values()], len(found)
     if n < 2:
         return values
@@ -145,12 +147,28 @@ def with_preset(name, preset):
     return script.partition("@")[0] + f"@{preset}" + comma + settings
 
 
-def change(name, *where, of=None):
-    return minus(values(name, "test", *where), values(of or base_of(name), "test", *where))
+def change(name, *where, of=None, loss="test"):
+    """Paired by seed; unpaired where one of them draws other batches; none between test sets."""
+    base = of or base_of(name)
+    both = [values(x, loss, *where) for x in (name, base)]
+    scripts = [SHORT.get(x, x).split(",")[0].partition("@")[0] for x in (name, base)]
+    own = set() if scripts[0] == scripts[1] else set().union(*(OWN.get(x, ()) for x in scripts))
+    if "Test" in own and "kneser-ney" not in scripts:
+        return {}
+    unpaired = "Batches" in own and all(isinstance(x, dict) and len(x) > 1 for x in both)
+    return welch(*both) if unpaired else minus(*both)
+
+
+def welch(*both):
+    """The change of means, and half its 95% interval, of samples that are not paired."""
+    a, b = ([*found.values()] for found in both)
+    one, other = np.var(a, ddof=1) / len(a), np.var(b, ddof=1) / len(b)
+    df = (one + other) ** 2 / (one**2 / (len(a) - 1) + other**2 / (len(b) - 1))
+    return [np.mean(a) - np.mean(b), student(df) * sqrt(one + other)]
 
 
 SENTENCES = {
-    "effect": lambda a, b, loss="test": minus(values(a, loss), values(b, loss)),
+    "effect": lambda a, b, loss="test": change(a, of=b, loss=loss),
     "mean": lambda name, loss="test": values(name, loss),
 }
 WITHOUT = {  # the last step without what a step adds

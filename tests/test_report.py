@@ -299,7 +299,7 @@ def test_check_finds_figures_that_are_stale_or_missing(tmp_path, monkeypatch):
     write_table(project.results / "speed.csv", speeds)
     report.main([], project.root)
     drawn = sorted((project.results / "plots").glob("*.png"))
-    expected = "by-position frontier ideas loss-curves published robust staircase transfer"
+    expected = "by-position frontier ideas look loss-curves published robust staircase transfer"
     assert [path.stem for path in drawn] == expected.split()
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in drawn)
     monkeypatch.setitem(sys.modules, "matplotlib", None)  # not there

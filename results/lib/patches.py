@@ -112,7 +112,7 @@ class Made:
         except Failure as error:
             raise Failure(f"it copies {base}, which is not there") from error
         if problem := self.apply(patch):
-            raise Failure(f"{problem}; see results/renew.py --help")
+            raise Failure(problem)
 
     def apply(self, patch):
         """Apply a patch; what stands against it, or None."""

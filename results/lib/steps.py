@@ -329,12 +329,16 @@ class Steps(dict):
         own, patch = self.root / f"{script}.py", self.made.patch(script)
         try:
             path = self.made.path(script)
-            found = steps_of(load(own if own.is_file() else path), patch)
+            module = load(own if own.is_file() else path)
+            module.made = self.made  # so that its file lasts as long as its steps do
+            found = steps_of(module, patch)
         except Failure as error:
             if asked:
                 raise
-            what = patch.name if patch and not own.is_file() else script
-            return note(f"{what} is left out: {error}")
+            what, hint = script, ""
+            if patch and not own.is_file():
+                what, hint = patch.name, "; see results/renew.py --help"
+            return note(f"{what} is left out: {error}{hint}")
         for step in found.values():
             if step.builds_on:
                 self.add(script_of(step.builds_on))
