@@ -78,7 +78,8 @@ def print_tables(m, flags):
 def say_what_is_left_out(m, texts):
     """One line for each group, idea and script of one's own that is in no page, and why."""
     for group in m.groups:
-        if not any(f"<!-- group {group} -->" in text for text in texts):
+        shown = any(f"<!-- group {group} -->" in text for text in texts)
+        if not shown and any(m.runs(step) for step in m.group(group)):
             note(f"no page has a table of the ideas of the group {group}")
     for step in m.steps.values():
         own = step.is_own or (step.is_idea and not step.is_preset)
