@@ -1,6 +1,7 @@
 """What the trained models do, as small tables that report.py draws and uses: no training.
 
-    python results/dissect.py
+All that have runs:  python results/dissect.py
+Some of them:        python results/dissect.py train-2 train-2@best
 
 It needs the trained models of the chain and of the presets of train-2.py, which reproduce.py makes
 (--again, where the table has their runs). It writes to results/
@@ -10,10 +11,12 @@ It needs the trained models of the chain and of the presets of train-2.py, which
     look.csv         what seed 0 of each step of the chain makes of one name, see look.py
 """
 
+import functools
+
 import lib  # noqa: F401, first, so that Ctrl-C ends the imports below
 import torch
 from lib.checkpoints import trained
-from lib.command import ROOT, Parser, count, run
+from lib.command import ROOT, Failure, Parser, count, run
 from lib.known import LAST
 from lib.look import correct_rows, look, other_rows
 from lib.measured import Measured
@@ -24,6 +27,7 @@ from lib.tables import TABLES, update_table
 BY_POSITION = "train-2-2head-4layer-mlp-ln", "train-2-2head-4layer-mlp-ln-rope", "train-2@final"
 GENERATED, NUM = ("train-2", "train-2@final", "train-2@best"), 1000
 NAME = "emma"  # that look.csv is of
+FILES = "by-position.csv", "generated.csv", "over-names.csv", "look.csv"
 
 
 def by_position(losses, real):
@@ -49,46 +53,60 @@ def look_rows(step, seed, model, data):
     return [[NAME, *row] for row in rows]
 
 
+class Dissected:
+    """The models of a step, seed by seed, and the loss of every test name, (N,), their mean."""
+
+    def __init__(self, step, seeds, root, data):
+        self.models = [trained(step, seed, root / "results", seeds=seeds) for seed in range(seeds)]
+        # (N, T) each
+        self.losses = [step.module.token_losses(x, data.test).double() for x in self.models]
+        self.sums = torch.stack([x.sum(dim=1) for x in self.losses]).mean(dim=0)
+
+
+def rows_of(step, of, base, data):
+    """{file: its rows} of a step; `base` is what it builds on, likewise dissected, or None."""
+    tables, real = {name: [] for name in FILES}, data.test[:, 1:] != step.module.PAD
+    for seed, (model, losses) in enumerate(zip(of.models, of.losses, strict=True)):
+        made_by = [step.key, seed, step.fingerprint]
+        if step.key in BY_POSITION:
+            tables["by-position.csv"] += [[*made_by, *row] for row in by_position(losses, real)]
+        if step.key in GENERATED:
+            tables["generated.csv"] += [[*made_by, NUM, count_new(step.module, model, data, seed)]]
+        tables["look.csv"] += [[*made_by, *row] for row in look_rows(step, seed, model, data)]
+    if base:
+        error = error_over_names(of.sums - base.sums, real.sum(dim=1))
+        tables["over-names.csv"].append([step.key, step.fingerprint, f"{error:.6f}"])
+    return tables
+
+
 def main(argv=None, root=ROOT):
     parser = Parser(__doc__)
-    parser.add_argument(
-        "--seeds", type=count, default=5, metavar="N", help="0 to N - 1 (default: 5)"
-    )
+    text = "a step of the chain or a preset (default: all that have runs)"
+    parser.add_argument("names", nargs="*", metavar="NAME", help=text)
+    text = "0 to N - 1 (default: 5)"
+    parser.add_argument("--seeds", type=count, default=5, metavar="N", help=text)
     options = parser.parse_args(argv)
     torch.set_num_threads(1)  # as in the runs, so that the digits are theirs
     m = Measured(root)
+    asked = [named(m.steps, name) for name in options.names] or m.compared
+    if foreign := [step.key for step in asked if step not in m.compared]:
+        raise Failure(f"{foreign[0]} is no step of the chain, and no preset that has runs")
     data = load_names(named(m.steps, LAST).module)
-    sums = {}  # {step: the loss of every test name, (N,), the mean over the seeds}
-    tables = {"by-position.csv": [], "generated.csv": [], "over-names.csv": [], "look.csv": []}
-    for step in m.compared:
-        module = step.module
-        found = []
-        for seed in range(options.seeds):
-            model = trained(step, seed, root / "results", seeds=options.seeds)
-            losses = module.token_losses(model, data.test).double()  # (N, T)
-            found.append(losses.sum(dim=1))
-            made_by = [step.key, seed, step.fingerprint]
-            if step.key in BY_POSITION:
-                rows = by_position(losses, data.test[:, 1:] != module.PAD)
-                tables["by-position.csv"] += [[*made_by, *row] for row in rows]
-            tables["look.csv"] += [[*made_by, *x] for x in look_rows(step, seed, model, data)]
-            if step.key in GENERATED:
-                new = count_new(module, model, data, seed)
-                tables["generated.csv"].append([*made_by, NUM, new])
-        sums[step.key] = torch.stack(found).mean(dim=0)
-        if step.builds_on in sums:
-            targets = (data.test[:, 1:] != module.PAD).sum(dim=1)
-            error = error_over_names(sums[step.key] - sums[step.builds_on], targets)
-            tables["over-names.csv"].append([step.key, step.fingerprint, f"{error:.6f}"])
+    done = functools.cache(lambda step: Dissected(step, options.seeds, root, data))
+    tables = {name: [] for name in FILES}
+    for step in asked:
+        base = done(m.steps[step.builds_on]) if step.builds_on else None
+        for name, rows in rows_of(step, done(step), base, data).items():
+            tables[name] += [dict(zip(TABLES[name], row, strict=True)) for row in rows]
         print(step.key, flush=True)
+    keys = {step.key for step in asked}
 
     def gone(row):
         """What an earlier state of a step left, and rows of a step that is no more."""
-        return row["step"] in sums or row["step"] not in m.steps
+        return row["step"] in keys or row["step"] not in m.steps
 
-    for file, rows in tables.items():
-        rows = [dict(zip(TABLES[file], row, strict=True)) for row in rows]
-        update_table(root, file, ["step"], rows, gone)
+    for name, rows in tables.items():
+        update_table(root, name, ["step"], rows, gone)
 
 
 if __name__ == "__main__":
