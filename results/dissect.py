@@ -17,15 +17,14 @@ import lib  # noqa: F401, first, so that Ctrl-C ends the imports below
 import torch
 from lib.checkpoints import trained
 from lib.command import ROOT, Failure, Parser, count, run
-from lib.known import LAST
+from lib.known import BY_POSITION, GENERATED, LAST
 from lib.look import correct_rows, look, other_rows
 from lib.measured import Measured
 from lib.stats import error_over_names
 from lib.steps import load_names, named
 from lib.tables import TABLES, update_table
 
-BY_POSITION = "train-2-2head-4layer-mlp-ln", "train-2-2head-4layer-mlp-ln-rope", "train-2@final"
-GENERATED, NUM = ("train-2", "train-2@final", "train-2@best"), 1000
+NUM = 1000  # names are drawn of each
 NAME = "emma"  # that look.csv is of
 FILES = "by-position.csv", "generated.csv", "over-names.csv", "look.csv"
 

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from lib.checkpoints import trained
 from lib.command import ROOT, Parser, count, run
+from lib.known import LAST
 from lib.ngrams import GRID, KneserNey, choose, losses
 from lib.stats import error_over_names
 from lib.steps import find_steps, load_names, named
@@ -122,11 +123,11 @@ def main(argv=None, root=ROOT):
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
     read_table(root, "ensemble.csv")  # what is wrong with it shows now
-    steps = find_steps(root, [options.step, "train-2"])
+    steps = find_steps(root, [options.step, LAST])
     step = named(steps, options.step)
     for condition, seed in itertools.product(BOTH, range(options.seeds)):
         trained(step, seed, root / "results", condition, options.seeds)  # lacking ones show now
-    load_names(named(steps, "train-2").module)
+    load_names(named(steps, LAST).module)
     kneser_ney = choose(step.module, root / "data" / "names.txt", GRID)
     rows = list(rows_of(step, options.seeds, kneser_ney, root))
     update_table(root, "ensemble.csv", ["step"], rows)

@@ -13,6 +13,7 @@ import time
 
 import lib  # noqa: F401, first, so that Ctrl-C ends the imports below
 from lib.command import ROOT, Failure, Parser, file_path, run
+from lib.known import LAST
 from lib.ngrams import GRID, Bigram, KneserNey, choose, evaluate
 from lib.steps import find_steps, load_names, named
 from lib.tables import read_table, update_table
@@ -41,18 +42,18 @@ def main(argv=None, root=ROOT):
     """Fit both models to a list and write their losses."""
     parser = Parser(__doc__)
     text = "whose names are counted (default: train-2)"
-    parser.add_argument("step", nargs="?", default="train-2", metavar="STEP", help=text)
+    parser.add_argument("step", nargs="?", default=LAST, metavar="STEP", help=text)
     parser.add_argument(
         "--data", type=file_path, metavar="FILE", help="one name per line (default: names.txt)"
     )
     options = parser.parse_args(argv)
     read_table(root, "ngram.csv")  # what is wrong with it shows now
-    steps = find_steps(root, [options.step, "train-2"])
+    steps = find_steps(root, [options.step, LAST])
     step, file = named(steps, options.step), options.data
     if step.settings:
         raise Failure(f"n-grams are counted for a script: {step.script}, not {step.key}")
     if not file:
-        load_names(named(steps, "train-2").module)  # an idea's own folder has no names
+        load_names(named(steps, LAST).module)  # an idea's own folder has no names
         file = root / "data" / "names.txt"
     update_table(root, "ngram.csv", ["script", "data_hash"], [*rows_of(step, file)])
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from lib.chain import chain
 from lib.command import Failure
-from lib.known import DISTILLED, LAST, LOWEST, MODERN, PARTS, WITHOUT
+from lib.known import AMOUNTS, DISTILLED, LAST, LOWEST, MAKEMORE, MODERN, PARTS, SAMPLED, WITHOUT
 from lib.look import CORRECT, LIKELY, START, loss_of
 from lib.markdown import (
     NONE,
@@ -257,7 +257,7 @@ def lists(m, folder):
 def amounts(m, folder):
     """The last step and the best preset on fewer names, beside Kneser-Ney on the same names."""
     rows = []
-    for script in ("train-2-tenth-of-names", "train-2-third-of-names", LAST):
+    for script in AMOUNTS:
         ngram = m.ngrams(step=m.step(script)).get("kneser-ney")
         if ngram and script in m.steps:
             label = "all of the names" if script == LAST else m.label(script)
@@ -269,7 +269,6 @@ def amounts(m, folder):
 
 def makemore(m, folder):
     """makemore's Transformer on two splits, beside Kneser-Ney on each."""
-    names = f"{LAST}@64x4", "train-2-published-makemore", "train-2-published-makemore-split"
 
     def kneser_ney(m, step):
         row = m.ngrams(step=step).get("kneser-ney")
@@ -280,7 +279,7 @@ def makemore(m, folder):
         "lowest test": lambda m, step: plus_minus(m.mean(step.key, "lowest"), number),
         "Kneser-Ney ± test-sampling error": kneser_ney,
     }
-    return of_steps(m, folder, [m.steps[x] for x in names if x in m.steps], own, first="model")
+    return of_steps(m, folder, [m.steps[x] for x in MAKEMORE if x in m.steps], own, first="model")
 
 
 BLIND = math.log(27)  # the loss of a guess among 26 letters and the end
@@ -379,7 +378,7 @@ def texts(m, folder):
 def samples(m, folder):
     """Ten names of three models, of each the lowest seed."""
     lines = []
-    for key in ("train-2-baseline", "train-2", "train-2@best"):
+    for key in SAMPLED:
         rows = m.runs(m.steps[key]) if key in m.steps else {}
         if rows:
             names = ", ".join(name or "(empty)" for name in rows[min(rows)]["samples"])

@@ -11,6 +11,12 @@ CHAIN = (  # the eight scripts; any other in the root is somebody's own, and on 
     "train-2",
 )
 LAST = CHAIN[-1]  # on which most ideas build
+BEST = f"{LAST}@best"
+SAMPLED = CHAIN[0], LAST, BEST  # whose names the first page shows
+GENERATED = LAST, f"{LAST}@final", BEST  # whose names are counted
+BY_POSITION = CHAIN[5], CHAIN[6], f"{LAST}@final"
+MAKEMORE = f"{LAST}@64x4", "train-2-published-makemore", "train-2-published-makemore-split"
+AMOUNTS = "train-2-tenth-of-names", "train-2-third-of-names", LAST  # from few names to all
 QUESTIONS = {  # that the diff of a step answers
     "train-2-double-embd": "Does a wider head help?",
     "train-2-2head": "Are two narrow heads better than one wide one?",
