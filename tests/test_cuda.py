@@ -1,34 +1,17 @@
-"""The scripts on a GPU.
+"""The scripts on a GPU."""
 
-Nothing here needs another file of the tests, so that this one also runs alone on a rented machine.
-"""
-
-import csv
 import subprocess
 import sys
-import types
-from pathlib import Path
 
 import pytest
 import torch
+from common import ROOT, assert_twins, checkpoint, load, read_table, stop_at
 
 DEVICE = "cuda"
 if not torch.cuda.is_available():
     pytest.skip("no CUDA here", allow_module_level=True)
 
-ROOT = Path(__file__).resolve().parent.parent
-STEPS = "baseline double-embd 2head 2head-4layer 2head-4layer-mlp 2head-4layer-mlp-ln"
-SCRIPTS = [f"train-2-{step}" for step in f"{STEPS} 2head-4layer-mlp-ln-rope".split()] + ["train-2"]
 NAMES = ROOT / "data" / "names.txt"
-LOSSES = ("train", "test", "test_from_2nd", "test_unseen")
-
-
-def load(stem):
-    """The script as a module."""
-    module = types.ModuleType(stem)
-    module.__file__ = str(ROOT / f"{stem}.py")
-    exec(compile(Path(module.__file__).read_bytes(), stem, "exec"), module.__dict__)
-    return module
 
 
 def start(module, device, file, config):
@@ -39,95 +22,55 @@ def start(module, device, file, config):
     return model, module.make_optimizer(model, config), data, {"step": 0, "seconds": 0, "curve": []}
 
 
-def trained(stem, device):
+def trained(step, device):
     """The curve and the final losses of a run of 300 steps."""
-    module = load(stem)
+    module = load(step)
     config = module.Config(steps=300, eval_interval=100)
     model, optimizer, data, state = start(module, device, NAMES, config)
     module.train(model, optimizer, data, config, state, None)
     return state["curve"], module.final_losses(model, data)
 
 
-each_script = pytest.mark.parametrize("stem", SCRIPTS)
-
-
 @pytest.mark.skipif(not NAMES.exists(), reason="data/names.txt is not there")
-@each_script
-def test_training_agrees_with_the_cpu(stem):
+def test_training_agrees_with_the_cpu(step):
     """The same initialisation and batches: losses within 0.01 after 100, 200 and 300 steps."""
-    (curve, losses), (cpu_curve, cpu_losses) = trained(stem, DEVICE), trained(stem, "cpu")
-    assert [step for step, *_ in curve] == [100, 200, 300]
+    (curve, losses), (cpu_curve, cpu_losses) = trained(step, DEVICE), trained(step, "cpu")
+    assert [at for at, *_ in curve] == [100, 200, 300]
     for ours, theirs in zip(curve, cpu_curve, strict=True):
         assert ours == pytest.approx(theirs, abs=0.01)
     assert losses == pytest.approx(cpu_losses, abs=0.01)
 
 
-@pytest.fixture
-def small(tmp_path):
-    """A list of 504 names: what a run costs beside its steps is little."""
-    ends = [middle + end for middle in ("", "a", "el", "ino") for end in "aeinorstuvwxyz"]
-    names = [start + end for start in "abcdefghi" for end in ends]
-    path = tmp_path / "small.txt"
-    path.write_text("\n".join(names), "utf-8")
-    return path
-
-
-def finished(folder):
-    """What a finished run left: its checkpoint and its row."""
-    (path,) = folder.glob("checkpoints/*.pt")
-    assert f"-{DEVICE}-seed" in path.name
-    with open(folder / "results.csv", newline="", encoding="utf-8") as file:
-        (row,) = csv.DictReader(file)
-    assert row["device"].startswith(f"{DEVICE} (")
-    return torch.load(path, map_location="cpu", weights_only=True), row
-
-
-def assert_twins(ours, theirs, what):
-    """Equal to the bit."""
-    for part in ("model", "optimizer", "rng", "step", "curve"):
-        pair = ours[0][part], theirs[0][part]
-        message = f"{what} differ in {part}: {{}}".format
-        torch.testing.assert_close(*pair, rtol=0, atol=0, msg=message)
-    for column in ("samples", "curve", *LOSSES):
-        assert ours[1][column] == theirs[1][column], f"{what} differ in {column}"
-
-
-def test_a_resumed_run_ends_like_an_uninterrupted_one(small, tmp_path, monkeypatch):
-    """Stopped between two evaluations, and resumed in another process.
+def test_a_resumed_run_ends_like_an_uninterrupted_one(go, names, tmp_path, monkeypatch):
+    """To the bit; stopped between two evaluations, and resumed in another process.
 
     This needs kernels that give the same bits each time, so two whole runs are compared first.
     """
-    module = load("train-2")
     flags = "--steps 300 --eval-interval 60 --dropout 0.2 --grad-clip 1 --lr-decay-to 0.1".split()
-    flags += ["--device", DEVICE, "--data", str(small), "--results-dir"]
-    for name in ("twin", "again"):
-        module.main([*flags, str(tmp_path / name)])
-    twin = finished(tmp_path / "twin")
-    assert_twins(finished(tmp_path / "again"), twin, "two whole runs")
+    flags += ["--device", DEVICE]
 
-    rate = module.learning_rate
+    def run(folder):
+        return go("train-2.py", *flags, small=False, results=folder).results
 
-    def learning_rate(step, config):
-        if step == 200:
-            raise KeyboardInterrupt
-        return rate(step, config)
-
+    twin = run("twin")
+    assert_twins(run("again"), twin)
+    (path,), (row,) = twin.glob("checkpoints/*"), read_table(twin / "results.csv")
+    assert f"-{DEVICE}-seed" in path.name and row["device"].startswith(f"{DEVICE} (")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(module, "learning_rate", learning_rate)
-        module.main([*flags, str(tmp_path / "stopped")])
-    (path,) = (tmp_path / "stopped").glob("checkpoints/*.pt")
-    assert torch.load(path, map_location="cpu", weights_only=True)["step"] == 180
-    command = [sys.executable, str(ROOT / "train-2.py"), *flags, str(tmp_path / "stopped")]
-    subprocess.run([*command, "--resume"], check=True, timeout=120)
-    assert_twins(finished(tmp_path / "stopped"), twin, "a resumed run and a whole one")
+        stop_at(load("train-2.py"), 200, patch)
+        run("stopped")
+    stopped = tmp_path / "stopped"
+    assert checkpoint(stopped)["step"] == 180
+    flags += ["--data", names, "--results-dir", stopped, "--resume"]
+    subprocess.run([sys.executable, ROOT / "train-2.py", *flags], check=True, timeout=120)
+    assert_twins(stopped, twin)
 
 
-@each_script
-def test_no_step_waits_for_the_device(stem, small):
+def test_no_step_waits_for_the_device(step, names):
     """From the end of the first step, which sets things up, to the evaluation."""
-    module = load(stem)
+    module = load(step)
     config = module.Config(steps=20, eval_interval=20)
-    model, optimizer, data, state = start(module, DEVICE, small, config)
+    model, optimizer, data, state = start(module, DEVICE, names, config)
     watched = []
 
     def after_step(*_):
@@ -144,5 +87,5 @@ def test_no_step_waits_for_the_device(stem, small):
 
 
 def test_the_gpu_is_the_default():
-    options, *_ = load("train-2").parse([])
+    options, *_ = load("train-2.py").parse([])
     assert options.device == DEVICE
