@@ -19,8 +19,9 @@ import sys
 from dataclasses import asdict
 
 from lib.command import ROOT, Failure, Parser, run, split_flags
+from lib.known import LAST
 from lib.markdown import change, number, plus_minus, signed
-from lib.measured import NGRAMS, Measured
+from lib.measured import NGRAMS, Measured, some
 from lib.names import expand
 from lib.stats import changes, interval, pairs_needed
 from lib.steps import refuse_twice
@@ -29,33 +30,36 @@ from lib.tables import Condition
 SHOWN = 0.005  # nats per character, about what small ideas change
 
 
+def set_name(m):
+    """On what the losses are that the table calls test."""
+    return "validation" if "--validate" in m.condition.rest else "test"
+
+
 # --- Two names ---
 def no_change(m, names, flags):
     """Why there is no change between two, and what to do."""
     if m.pairing(*names) is None:
-        means = (
-            f"{name} {plus_minus(m.mean(name), digits=4)[1:]}" for name in names if m.mean(name)
-        )
+        means = [f"{x} {plus_minus(m.mean(x), number, 4)}" for x in names if m.mean(x)]
         return f"they have different test sets, so there is no change; means: {', '.join(means)}"
-    beside = dict(zip(names, names[::-1], strict=True))
+    steps, beside = [*filter(None, map(m.step, names))], {names[0]: names[1], names[1]: names[0]}
     empty = [x for x in names if not m.values(x, beside=m.step(beside[x]))]
-    steps = [m.step(name) for name in names]
-    whys = [
-        f"{x.key}: {why}" for x in filter(None, steps) for why in m.why_not(x) if x.key in empty
-    ]
     if {*empty} & {*NGRAMS}:
-        if m.condition.other_split or not all(step.default_split for step in filter(None, steps)):
+        if m.condition.other_split or not all(step.default_split for step in steps):
             return "n-gram models are recorded for the test set of the default split alone"
-        own = [step.script for step in filter(None, steps) if step.says("Names")]
+        own = [step.script for step in steps if step.names_of != LAST]
         data = ["--data", str(m.condition.data)] if m.condition.data else []
         words = ["python results/ngram.py", *own, *data]
     else:
-        words = [
-            "python results/reproduce.py --seeds 5",
-            *(step.key for step in filter(None, steps)),
-        ]
+        words = ["python results/reproduce.py --seeds 5", *(step.key for step in steps)]
         words += ["--", *flags] if flags else []
-    return "; ".join(["no seed has runs of both", *whys, f"run {' '.join(words)}"])
+    run = f"the two have no seed in common: run {' '.join(words)}"
+    return "; ".join([run, *no_runs(m, [x for x in steps if x.key in empty])])
+
+
+def no_runs(m, steps):
+    """Why steps that have rows have no runs under the condition: one text for each."""
+    whys = {step.key: some(m.why_not(step)) for step in steps}
+    return [f"{key} has {', '.join(why)}" for key, why in whys.items() if why]
 
 
 def print_two(m, a, b, flags):
@@ -63,17 +67,17 @@ def print_two(m, a, b, flags):
     test, how = m.effect(a, b), m.pairing(a, b)
     if test is None:
         raise Failure(no_change(m, (a, b), flags), 1)
-    pair = "split" if m.condition.by_split else "seed"
+    pair, what = "split" if m.condition.by_split else "seed", set_name(m)
     print(f"{a} against {b}{', ' + ' '.join(flags) if flags else ''}")
     if test.n:
         print_seeds(m, a, b, pair)
-    for loss in ("test", "train"):
-        print(f"change in {loss + ':':6} {plus_minus(m.effect(a, b, loss), digits=4)}")
+    for name, loss in (what, "test"), ("train", "train"):
+        print(f"change in {name + ':':6} {plus_minus(m.effect(a, b, loss), digits=4)}")
     if test.n > 1:
         verdict = "significant" if test.significant else "not significant (n.s.)"
         p = f"p = {test.p:.2g}" if test.p > 1e-4 else "p < 0.0001"
         seeds = f"{test.n} {pair}s" + (", unpaired: they draw other batches" * (how != "paired"))
-        print(f"change in test is {verdict} at the 95% level: {p}, {seeds}")
+        print(f"change in {what} is {verdict} at the 95% level: {p}, {seeds}")
         needed = pairs_needed(test, SHOWN) or "more than 1000"
         print(f"detecting a change of {SHOWN} with 80% power takes {needed} {pair}s")
 
@@ -88,7 +92,8 @@ def print_seeds(m, a, b, pair):
     seeds = paired["test"]
     if m.pairing(a, b) == "unpaired" and pair == "seed":
         seeds, paired = sorted(both["test"][0].keys() | both["test"][1].keys()), {}
-    heads = [f"{a}: test", f"{b}: test", *(["change in test", "in train"] if paired else [])]
+    what = set_name(m)
+    heads = [f"{a}: {what}", f"{b}: {what}", *([f"change in {what}", "in train"] if paired else [])]
     print(f"{pair:>5}", *heads, sep="   ")
     for seed in seeds:
         cells = [x if isinstance(x, float) else x.get(seed) for x in both["test"]]
@@ -131,8 +136,13 @@ def varied(m, names):
 
 
 def lowest(m, rows):
-    """{script: its row with the lowest mean}: each script was tuned by itself."""
-    return {settings_of(m, row["name"])[0]: row for row in reversed(rows)}
+    """{script: its row with the lowest mean} of the scripts that have several, each by itself.
+
+    Where none has several, the lowest of all.
+    """
+    scripts = [settings_of(m, row["name"])[0] for row in rows]
+    several = [x for x in zip(scripts, rows, strict=True) if scripts.count(x[0]) > 1]
+    return dict(several[::-1]) or {scripts[0]: rows[0]}
 
 
 def edges(m, rows):
@@ -141,7 +151,8 @@ def edges(m, rows):
     for script, row in lowest(m, rows).items():
         settings = settings_of(m, row["name"])[1]
         for key, values in tried[script].items():
-            if settings[key] in (values[0], values[-1]) and isinstance(values[0], int | float):
+            ends = {values[0], values[-1]} - m.step(row["name"]).limits(key)
+            if settings[key] in ends and type(values[0]) in (int, float):
                 end = "smallest" if settings[key] == values[0] else "largest"
                 yield f"{row['name']}: {key}={settings[key]} is the {end} that was tried"
 
@@ -151,9 +162,9 @@ def print_table(m, names, base, as_csv):
     rows = candidates(m, names, base)
     if not rows:
         raise Failure("none of them has runs; reproduce.py makes them, with the same names", 1)
-    validate = "--validate" in m.condition.rest
+    validate = set_name(m) == "validation"
     marked = lowest(m, rows).values() if validate else []
-    lines = [["name", "seeds", "validation" if validate else "test", f"change from {base}", ""]]
+    lines = [["name", "seeds", set_name(m), f"change from {base}", ""]]
     for row in rows:
         how = (
             "" if row["change"] is None or m.pairing(row["name"], base) == "paired" else " unpaired"
@@ -170,8 +181,10 @@ def print_table(m, names, base, as_csv):
             *(str(x).rjust(y) for x, y in zip(cells, widths[1:], strict=True)),
             sep="  ",
         )
+    if len({row["seeds"] for row in rows} - {0}) > 1:
+        print("the means are over different seeds: run the same ones of all")
     for name in [x for x in names if x not in [row["name"] for row in rows]]:
-        print(f"{name}: no runs")
+        print("; ".join([f"{name}: no runs", *no_runs(m, filter(None, [m.step(name)]))]))
     if not validate:
         return print("test losses are not for choosing: choose with -- --validate")
     for line in edges(m, rows):
@@ -207,6 +220,7 @@ def main(argv=None, root=ROOT):
             "name two steps that differ, or more: the last is what they are compared with"
         )
     for step in filter(None, map(m.step, names)):
+        m.settings(step)  # each must take the flags
         refuse_twice(step, m.condition.rest)
     if len(names) == 2 and not options.csv:
         return print_two(m, *names, flags)

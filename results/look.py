@@ -17,6 +17,7 @@ from lib.command import ROOT, Failure, Parser, file_path, run, write_whole
 from lib.figures import png
 from lib.known import CHAIN
 from lib.look import START, draw_attention, look
+from lib.names import expand
 from lib.patches import note
 from lib.steps import find_steps, named
 
@@ -79,7 +80,8 @@ def main(argv=None, root=ROOT):
         raise Failure("--seed takes numbers from 0 to 2^63 - 1")
     name = unicodedata.normalize("NFC", options.name)  # as the lists are read
     results = options.results_dir
-    found, lacking = states(root, options.steps or CHAIN, options.seed, results)
+    asked = [one for name in options.steps for one in expand(name)] or CHAIN
+    found, lacking = states(root, asked, options.seed, results)
     if lacking:
         words = ["--again", "--seeds", options.seed + 1, *lacking]
         words += ["--results-dir", results] if results != root / "results" else []

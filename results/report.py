@@ -68,6 +68,7 @@ def print_tables(m, flags):
     if any(m.runs(step) for step in m.chain):
         tables = {"the chain": comparison(m, folder)} | tables
     if not tables:
+        m.settings(m.chain[-1])  # they may be no flags of the scripts
         raise Failure(f"nothing has runs under {' '.join(flags)}", 1)
     what = " (test is the loss on the validation set)" if "--validate" in flags else ""
     print(f"Under `{' '.join(flags)}`{what}:\n")

@@ -11,11 +11,11 @@ As commands for other machines:    python results/reproduce.py --seeds 5 --list 
 
 A run is done when the table has its row for the script's present source and settings. One process
 per run, one thread each, on the CPU unless the flags say otherwise. A run that was interrupted goes
-on from its checkpoint; one that fails is reported at the end and stops no other. Presets that ideas
-and your own scripts share with what they build on are only run when they are named. With flags, but
-without names, the scripts are run, without presets and ideas. --again also makes the runs that the
-table has, but whose trained models are not here, as in a fresh clone: their rows go to the end of
-the table, and the older ones still count.
+on from its checkpoint; one that fails is reported at the end and stops no other. Your own scripts
+and presets of ideas are run when they are named. With flags, but without names, the eight scripts
+are run, without presets and ideas. --again also makes the runs that the table has, but whose
+trained models are not here, as in a fresh clone: their rows go to the end of the table, and the
+older ones still count.
 """
 
 import argparse
@@ -50,7 +50,7 @@ class Run:
         data = self.condition.data and self.condition.data.name
         named = overrides, data, self.data_hash, self.condition.device
         self.name = self.step.run_name(self.seed, *named)
-        sizes = self.settings["n_embd"] * self.settings.get("n_layer", 1)
+        sizes = self.settings.get("n_embd", 1) * self.settings.get("n_layer", 1)
         self.cost = self.settings["steps"] * sizes
 
     def checkpoint(self, results):
@@ -150,7 +150,8 @@ def say_what_is_left_out(m, results, steps, flags):
         m.read_runs(results)
     for step in steps:
         if line := m.absent(step):
-            print(f"note: {line}" + f" (report.py -- {shlex.join(flags)} has them)" * bool(flags))
+            where = f" (report.py -- {shlex.join(flags)} prints them)" if flags else ""
+            print(f"note: {line}{where}")
 
 
 def reproduce(options, flags, root):

@@ -106,7 +106,7 @@ def parse(argv, root):
         raise Failure(f"{name} has a Data section of its own, which is for names, not for a text")
     module = load(path.resolve())
     name = join(path.stem + at + preset, settings)
-    step = find(steps_of(module), name) or named(find_steps(root), name)  # a short name
+    step = find(steps_of(module), name) or named(find_steps(root, [name]), name)  # a short name
     refuse_twice(step, rest)
     return own, [*step.words[1:], *rest], module
 

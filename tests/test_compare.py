@@ -145,7 +145,7 @@ def test_braces_stand_for_several_names():
     ]
     assert expand("train-2-{a,b}") == ["train-2-a", "train-2-b"]
     for name in "train-2,a={1,2", "train-2,a=1}", "train-2,a={1,{2,3}}":
-        with pytest.raises(Failure, match="a brace without its other one"):
+        with pytest.raises(Failure, match="braces do not match"):
             expand(name)
 
 
@@ -191,11 +191,15 @@ def test_each_script_has_its_own_lowest(project, call):
     """It and what it is compared with are tuned likewise."""
     add_grid(project, "--validate")
     project.add_row(BASE, 0, 2.5, {"validate": True}, overrides="validate=True")
-    rows = call(GRID, BASE, "--", "--validate")
-    assert [row.split()[0] for row in rows if row.endswith("lowest")] == [
-        f"{HEADS},learning_rate=0.002",
-        BASE,
-    ]
+
+    def lowest():
+        rows = call(GRID, f"{BASE},learning_rate=2e-3", BASE, "--", "--validate")
+        return [row.split()[0] for row in rows if row.endswith("lowest")]
+
+    assert lowest() == [f"{HEADS},learning_rate=0.002"], "a single one is no choice"
+    own = {"learning_rate": 2e-3, "validate": True}
+    project.add_row(BASE, 0, 2.6, own, overrides="learning_rate=0.002 validate=True")
+    assert lowest() == [f"{HEADS},learning_rate=0.002", BASE]
 
 
 # --- Only what is asked about ---
@@ -219,7 +223,7 @@ def test_what_is_in_no_table_says_why(tmp_path, capsys):
     project.add_row(idea, 1, 2.0, source="0123456789ab")
     report.main([], project.root)
     said = capsys.readouterr().err
-    counted = "1 runs count; 3 runs at steps=1000; 1 run made by another source"
+    counted = "1 run counts; 3 runs at steps=1000; 1 run made by another source"
     assert f"note: {idea}: {counted}; a page needs three seeds\n" in said
 
 

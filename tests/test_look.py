@@ -192,7 +192,7 @@ def test_the_figure_has_a_titled_matrix_with_letters_per_layer_and_head():
 @pytest.mark.parametrize(
     "words, message",
     [
-        (["élena"], "'é', which the data of train-2-baseline has not"),
+        (["élena"], "'é', which does not occur in the data of train-2-baseline"),
         (["a" * 10], "longer than 9, as the longest name"),
         ([""], "the name is empty"),
         ([NAME, "train-2-nothing"], "'train-2-nothing' is no script, preset or idea"),

@@ -279,7 +279,7 @@ def test_settings_of_an_idea_that_does_not_apply_are_left_out_with_it(whole, cap
     whole.look_again()
     notes = capsys.readouterr().err
     for name, _ in [*on_it, other]:
-        assert f"note: {name} is left out: its base is not there\n" in notes
+        assert f"note: {name} is left out: its base is missing\n" in notes
         assert name not in whole.steps
     whole.page.write_text(f"A <!-- mean {script},n_embd=16 --><!-- end -->.\n")
     assert "(not recorded)" in rebuild(whole.page, whole.measured())[1]

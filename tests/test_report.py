@@ -111,7 +111,7 @@ def test_a_script_of_ones_own_is_on_no_page_and_says_so(project, call, capsys):
     before = project.block("comparison")
     assert own not in before + project.block("losses") + project.block("chain")
     report.main([], project.root)
-    why = "3 runs count; is in no page before it is a patch"
+    why = "3 runs count; it is on no page until it is a patch"
     assert f"note: {own}: {why}" in capsys.readouterr().err
     for seed in 0, 1, 2:
         for key, test in (own, 2.0), (HEADS, 2.5):

@@ -41,10 +41,10 @@ def holm(m, step):
 
 
 COLUMNS = {  # {header: function of what was measured and the step}
-    "width": lambda m, step: step.config.n_embd,
-    "heads": lambda m, step: getattr(step.config, "n_head", 1),
-    "layers": lambda m, step: getattr(step.config, "n_layer", 1),
-    "steps": lambda m, step: f"{step.config.steps:,}",
+    "width": lambda m, step: m.settings(step)["n_embd"],
+    "heads": lambda m, step: m.settings(step).get("n_head", 1),
+    "layers": lambda m, step: m.settings(step).get("n_layer", 1),
+    "steps": lambda m, step: f"{m.settings(step)['steps']:,}",
     "parameters": parameters,
     "builds on": lambda m, step: m.label(step.builds_on),
     "seeds": lambda m, step: len(m.beside_change(step)),

@@ -51,7 +51,7 @@ def references(m):
 
 def seeds_of(m):
     """The test losses of all seeds, from the first step to the last."""
-    found = {step.label: [*m.values(step.key).values()] for step in m.chain}
+    found = {step.label: [*m.beside_change(step).values()] for step in m.chain}
     found = {label: losses for label, losses in found.items() if losses}
     return found and {"steps": found, "references": references(m)}
 

@@ -51,7 +51,7 @@ def loss_of(probabilities):
 
 
 def encode(module, run, name):
-    """The name between two boundaries, (1, T + 1). Raise Failure if the run's model takes it not.
+    """The name between two boundaries, (1, T + 1). Raise Failure if the model cannot read it.
 
     `run` is what a checkpoint says of its run.
     """
@@ -60,8 +60,8 @@ def encode(module, run, name):
         raise Failure(f"a model that stream.py trained on a text reads no names: {script}")
     if not name:
         raise Failure("the name is empty")
-    if foreign := sorted(set(name) - set(chars)):
-        raise Failure(f"{name!r} has {''.join(foreign)!r}, which the data of {script} has not")
+    if foreign := "".join(sorted(set(name) - set(chars))):
+        raise Failure(f"{name!r} has {foreign!r}, which does not occur in the data of {script}")
     if len(name) > longest:
         raise Failure(f"{name!r} is longer than {longest}, as the longest name of {script} is")
     tokens = [chars.index(char) + 2 for char in name]
@@ -70,7 +70,8 @@ def encode(module, run, name):
 
 @torch.no_grad()
 def look(module, model, run, name):
-    """What the model of a run makes of the name."""
+    """What the model of a run makes of the name, in the order in which its script reads names."""
+    name = "".join(module.read_items("the name", name.encode()))
     tokens, shown = encode(module, run, name), ["", END, *run["chars"]]
     correct = torch.exp(-module.token_losses(model, tokens)[0]).tolist()  # T of them
     with Softmaxes() as softmaxes:

@@ -16,7 +16,6 @@ from lib.stats import changes, combine, holm, interval, unpaired
 from lib.steps import find, find_steps, fingerprint
 from lib.tables import (
     CANONICAL,
-    TABLES,
     Condition,
     counting,
     device_of,
@@ -31,6 +30,11 @@ NGRAMS = {"bigram": "bigram (add-one)", "kneser-ney": "Kneser-Ney {}-gram"}
 
 def ngram_label(row):
     return NGRAMS[row["model"].lower()].format(row["context"] + 1)
+
+
+def some(texts, most=3):
+    """The first of several texts, and how many others there are."""
+    return [*texts[:most], *([f"{len(texts) - most} others"] if len(texts) > most else [])]
 
 
 def figure(row, loss):
@@ -51,6 +55,18 @@ class Model:
     test: float
 
 
+class Tables(dict):
+    """The small tables by name, each read when it is first asked for."""
+
+    def __init__(self, root):
+        super().__init__()
+        self.root = root
+
+    def __missing__(self, name):
+        self[name] = read_table(self.root, name)
+        return self[name]
+
+
 class Measured:
     """The steps of a folder with what is recorded and published of them.
 
@@ -63,7 +79,7 @@ class Measured:
         steps = [name for name in names or () if name not in NGRAMS]
         self.steps = find_steps(root, None if names is None else steps or [LAST])
         self.read_runs(results or root / "results")
-        self.tables = {name: read_table(root, name) for name in TABLES}
+        self.tables = Tables(root)
 
     def read_runs(self, results):
         """Read results.csv, which may have new rows since."""
@@ -125,8 +141,14 @@ class Measured:
         condition = condition or self.condition
         key = step.key, condition.flags, condition.data_hash
         if key not in self.found:
-            self.found[key] = counting(self.rows_of(step), step, condition)
+            self.found[key] = {}
+            with suppress(Failure):  # of a step that does not take the flags there are none
+                self.found[key] = counting(self.rows_of(step), step, condition)
         return self.found[key]
+
+    def settings(self, step):
+        """All settings of a step under the condition."""
+        return self.condition.parse(step)[0]
 
     @property
     def canonical(self):
@@ -170,15 +192,23 @@ class Measured:
         return dict(sorted(values.items()))
 
     def mean(self, name, loss="test", condition=None):
-        """The interval of the mean; None without runs."""
-        return interval(self.values(name, loss, condition))
+        """The interval of the mean, over the seeds of the change beside it; None without runs."""
+        step = None if condition or "-" in loss or name in NGRAMS else self.step(name)
+        return interval(
+            self.beside_change(step, loss) if step else self.values(name, loss, condition)
+        )
 
     def pairing(self, name, base):
-        """How two are compared: paired, unpaired, or None where their test sets differ."""
+        """How two are compared: paired, unpaired, or None where their test sets differ.
+
+        Where the split is left open they are paired by split, whatever batches they draw.
+        """
         a, b = self.step(name), self.step(base)
         if not (a and b) or a.batches == b.batches:
             return "paired"
-        return "unpaired" if a.test_set == b.test_set else None
+        if a.test_set != b.test_set:
+            return None
+        return "paired" if self.condition.by_split else "unpaired"
 
     def effect(self, name, base=None, loss="test", condition=None):
         """The interval of the change from the base, or from what the step builds on.
@@ -192,7 +222,7 @@ class Measured:
             return None
         values = self.values(name, loss, condition, beside=self.step(base))
         of_base = self.values(base, loss, condition, beside=self.step(name))
-        if how == "unpaired" and not (condition or self.condition).by_split:
+        if how == "unpaired" and not (condition and condition.by_split):
             return unpaired(values, of_base)
         return interval(changes(values, of_base))
 
@@ -215,7 +245,7 @@ class Measured:
         condition = condition or self.condition
         if condition.other_split or (step and not step.default_split):
             return {}
-        script = step.script if step and step.says("Names") else LAST
+        script = step.names_of if step else LAST
         of = script, condition.data_hash or self.names_hash
         rows = [x for x in self.tables["ngram.csv"] if (x["script"], x["data_hash"]) == of]
         found = {row["model"].lower(): row for row in rows}
@@ -331,9 +361,10 @@ class Measured:
         for row in self.rows:
             base = self.steps.get("@".join(filter(None, (row["script"], row["preset"]))))
             if base and row["overrides"]:
-                common = {word.partition("=")[0] for word in self.condition.parse(base)[1].split()}
-                own = dict(word.split("=") for word in row["overrides"].split())
-                with suppress(Failure):  # its settings may be of an earlier state of the script
+                with suppress(Failure, ValueError):  # it may be of an earlier state of the script
+                    words = self.condition.parse(base)[1].split()
+                    common = {word.partition("=")[0] for word in words}
+                    own = dict(word.split("=") for word in row["overrides"].split())
                     name = join(base.key, {x: own[x] for x in own.keys() - common})
                     step = find(self.steps, name)
                     found |= {} if step.key in self.steps else {step.key: step}
@@ -344,7 +375,7 @@ class Measured:
         whys, counted = Counter(), {id(row) for row in self.runs(step).values()}
         settings, overrides = self.condition.parse(step)
         for row in self.rows_of(step):
-            if {*step.settings} <= {x.partition("=")[0] for x in row["overrides"].split()}:
+            if step.settings.items() <= row["settings"].items():
                 if id(row) not in counted:
                     whys[self.difference(row, step, settings)] += 1
         whys.pop("", None)
@@ -356,18 +387,19 @@ class Measured:
         Nothing is said of what has no runs at all.
         """
         n, whys = len(self.runs(step, CANONICAL)), self.why_not(step)
-        if n > 2 and not step.is_own or not (n or whys):
+        if (n > 2 and not step.is_own) or not (n or whys) or (step.settings and not step.listed):
             return None
-        needs = "is in no page before it is a patch" if n > 2 else "a page needs three seeds"
-        return f"{step.key}: {'; '.join([f'{n} runs count', *whys])}; {needs}"
+        count = f"{n} run counts" if n == 1 else f"{n} runs count"
+        needs = "it is on no page until it is a patch" if n > 2 else "a page needs three seeds"
+        return f"{step.key}: {'; '.join([count, *some(whys)])}; {needs}"
 
     def difference(self, row, step, settings):
         """In what a row is no run of the step under the condition; empty where a seed is double."""
+        if row["source"] != step.source:
+            return "made by another source"
         other = {x for x in settings if row["settings"].get(x, settings[x]) != settings[x]}
         if other := sorted(other - OF_A_RUN):
             return "at " + " ".join(f"{x}={row['settings'][x]}" for x in other)
-        if row["source"] != step.source:
-            return "made by another source"
         if row["data_hash"] != self.condition.data_of(step):
             return f"on {row['data']}"
         if device_of(row) != self.condition.device:

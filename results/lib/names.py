@@ -18,7 +18,7 @@ def expand(name):
     """The names that one with alternatives in braces stands for: train-2,n_layer={2,4} for two."""
     parts = re.split(r"\{([^{}]*)\}", name)
     if any(brace in "".join(parts) for brace in "{}"):
-        raise Failure(f"{name!r}: a brace without its other one")
+        raise Failure(f"{name!r}: braces do not match, or are nested")
     choices = [part.split(",") if i % 2 else [part] for i, part in enumerate(parts)]
     return ["".join(found) for found in itertools.product(*choices)]
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from lib.command import ROOT, Failure
 from lib.files import numbered
-from lib.known import CHAIN
+from lib.known import CHAIN, LAST
 from lib.names import OF_A_RUN, expand, flags, join, script_of, split, with_preset
 from lib.patches import OWN_STEPS, Made, group_of, head_of, note
 
@@ -86,6 +86,8 @@ class Step:
     settings: dict = field(default_factory=dict)  # in which it differs from its script or preset
     listed: Path | None = None  # settings.csv, if that has it
     short: str | None = None  # its other name there
+    # {"Batches", "Names", "Test": the script whose own they are}, also of what it builds on
+    own: dict = field(default_factory=dict)
 
     @cached_property
     def path(self):
@@ -143,17 +145,25 @@ class Step:
         head = head_of(self.patch) if self.patch else self.docstring
         return re.search(rf"^{what}: its own$", head, flags=re.M) is not None
 
-    @cached_property
+    @property
     def batches(self):
         """What decides which names a seed draws: runs are paired where it is the same."""
-        own = self.script if self.says("Batches") else ""
-        return own, self.config.batch_size, self.test_set
+        return self.own.get("Batches"), self.config.batch_size, self.test_set
 
-    @cached_property
+    @property
     def test_set(self):
         """What decides on which names it is tested: losses on other ones have no change."""
-        own = self.script if self.says("Test") else ""
-        return own, self.config.split_seed, self.config.validate
+        return self.own.get("Test"), self.config.split_seed, self.config.validate
+
+    @property
+    def names_of(self):
+        """The script on whose names n-gram models are counted to compare with it."""
+        return self.own.get("Names") or self.own.get("Test") or LAST
+
+    def limits(self, name):
+        """The smallest and the largest value of a setting, as far as it has any."""
+        (found,) = [x for x in fields(self.config) if x.name == name]
+        return {found.metadata[x] for x in ("low", "high") if x in found.metadata}
 
     @property
     def default_split(self):
@@ -184,6 +194,8 @@ def steps_of(module, patch=None):
         raise Failure(f"{name}.py: its docstring must begin with LABEL: what it is")
     if not patch and name not in CHAIN:
         label = name  # a copy still has the label of its original
+    if not isinstance(module.BUILDS_ON, str | None):
+        raise Failure(f"{name}.py: BUILDS_ON is the name of a step, or None")
     try:
         of = name, module, "", label, module.BUILDS_ON, module.Config(), patch, group
         steps = [Step(*of)]
@@ -255,8 +267,9 @@ def chosen(steps, names):
     called = {}
     for name in names:
         members = [x for x in steps.values() if x.is_idea and x.group_name == name]
-        found = members or [find(steps, name)]
-        if not all(found):
+        step = find(steps, name) if name in steps or not members else None
+        found = [step] if step else members
+        if not found:
             raise Failure(f"{name!r} is no script, preset, idea or group of ideas here")
         called |= {step.key: step for step in found}
     return [step for key, step in (steps | called).items() if key in called]
@@ -301,22 +314,21 @@ class Steps(dict):
         self |= found
         for step in self.values():
             self.compare_presets(step)
+            self.inherit(step)
 
     def called(self, names):
         """The scripts that names call: of steps, short names, and groups of ideas."""
         found = []
         for name in names:
-            base = name.split(",")[0]
+            base, *_ = name.split(",")
             group, script = base.partition("@")[0], base.partition("@")[0].removesuffix(".py")
             found += [x[:-3] for x, patch in self.made.patches.items() if group_of(patch) == group]
             found.append(script)
-            for _, row in self.rows:
-                if (
-                    group == row["group"]
-                    or base == row["short"]
-                    or script_of(row["name"]) == script
-                ):
-                    found += [script_of(row["name"]), script_of(row["builds_on"] or row["name"])]
+            for line, row in self.rows:
+                with at_line(self.listed, line):
+                    of = script_of(row["name"])
+                    if script == of or group == (row["group"] or OWN_STEPS) or base == row["short"]:
+                        found += [of, script_of(row["builds_on"] or of)]
         known = {path.stem for path in self.root.glob("train-2*.py")}
         known |= {name[:-3] for name in self.made.patches}
         return [script for script in dict.fromkeys(found) if script in known]
@@ -332,27 +344,27 @@ class Steps(dict):
             module = load(own if own.is_file() else path)
             module.made = self.made  # so that its file lasts as long as its steps do
             found = steps_of(module, patch)
+            bases = self.called([x.builds_on for x in found.values() if x.builds_on])
         except Failure as error:
             if asked:
-                raise
+                raise Failure(f"{script}: {error}") from error
             what, hint = script, ""
             if patch and not own.is_file():
                 what, hint = patch.name, "; see results/renew.py --help"
             return note(f"{what} is left out: {error}{hint}")
-        for step in found.values():
-            if step.builds_on:
-                self.add(script_of(step.builds_on))
+        for base in bases:
+            self.add(base)
         self |= found
 
     def add_row(self, line, row):
         """Add an idea that needs no code, which settings.csv has."""
         with at_line(self.listed, line):
-            needed = {script_of(row["name"]), script_of(row["builds_on"] or row["name"])}
-            if needed <= {step.script for step in self.values()}:
+            base, on = split(row["name"])[0], script_of(row["builds_on"] or row["name"])
+            if base in self and on in self:
                 step = listed_step(self, row, self.listed)
                 self[step.key] = step
             elif not self.partial:
-                note(f"{row['name']} is left out: its base is not there")
+                note(f"{row['name']} is left out: its base is missing")
 
     def resolve(self, step):
         """Put the one name of what a step builds on in the place of the name that it gives."""
@@ -370,7 +382,7 @@ class Steps(dict):
         while gone := [key for key, step in self.items() if lost(step)]:
             for key in gone:
                 del self[key]
-                note(f"{key} is left out: its base is not there, or builds on it")
+                note(f"{key} is left out: its base is missing, or BUILDS_ON goes in a circle")
 
     def order(self):
         """The keys, each after what it builds on, the shorter branch first; none of a circle."""
@@ -389,6 +401,13 @@ class Steps(dict):
             return [key, *(key for keys in branches for key in keys)]
 
         return branch(None)[1:]
+
+    def inherit(self, step):
+        """Take over what is not as usual in the data of the script that its script builds on."""
+        base = self[step.script].builds_on
+        above = self[script_of(base)].own if base else {}
+        said = {what: step.script for what in ("Batches", "Names", "Test") if step.says(what)}
+        step.own = above | said
 
     def compare_presets(self, step):
         """A preset that the script's base has as well is compared with the base's.
