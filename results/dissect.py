@@ -1,7 +1,7 @@
 """What the trained models do, as small tables that report.py draws and uses: no training.
 
 All that have runs:  python results/dissect.py
-Some of them:        python results/dissect.py train-2 train-2@best
+Some of them:        python results/dissect.py chain train-2@best
 
 It needs the trained models of the chain and of the presets of train-2.py, which reproduce.py makes
 (--again, where the table has their runs). It writes to results/
@@ -20,6 +20,7 @@ from lib.command import ROOT, Failure, Parser, count, run
 from lib.known import BY_POSITION, GENERATED, LAST
 from lib.look import correct_rows, look, other_rows
 from lib.measured import Measured
+from lib.names import expand
 from lib.stats import error_over_names
 from lib.steps import load_names, named
 from lib.tables import TABLES, update_table
@@ -87,7 +88,8 @@ def main(argv=None, root=ROOT):
     options = parser.parse_args(argv)
     torch.set_num_threads(1)  # as in the runs, so that the digits are theirs
     m = Measured(root)
-    asked = [named(m.steps, name) for name in options.names] or m.compared
+    names = [one for name in options.names for one in expand(name)]
+    asked = [named(m.steps, name) for name in names] or m.compared
     if foreign := [step.key for step in asked if step not in m.compared]:
         raise Failure(f"{foreign[0]} is no step of the chain, and no preset that has runs")
     data = load_names(named(m.steps, LAST).module)

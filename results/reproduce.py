@@ -1,7 +1,7 @@
 """Run what results.csv lacks: every script, preset and idea, for every seed asked for.
 
 Seeds 0 to 4, two runs at a time:  python results/reproduce.py --seeds 5 --jobs 2
-A script, a preset:                python results/reproduce.py train-2 train-2@final
+The eight scripts, a preset:       python results/reproduce.py chain train-2@final
 One idea, or a group of them:      python results/reproduce.py train-2-swiglu positions
 The same with a preset:            python results/reproduce.py positions@64x4
 With other settings, by name:      python results/reproduce.py "train-2,n_layer={2,3,6}"

@@ -71,6 +71,8 @@ def test_an_idea_that_draws_other_batches_is_compared_unpaired(tmp_path, capsys)
     project.add_row(idea, 0, 2.4, {"n_layer": 2}, overrides="n_layer=2")
     assert m.pairing(idea, f"{idea},n_layer=2") == "paired", "both draw the same"
     assert m.pairing(LAST, f"{LAST},batch_size=16") == "unpaired"
+    by_split = project.measured("--split-seed", "any")
+    assert by_split.pairing(idea, LAST) == "paired", "by split, whatever they draw"
     compare.main([idea, LAST], project.root)
     said = capsys.readouterr().out
     assert "unpaired: they draw other batches" in said and "change in test   in train" not in said
@@ -144,6 +146,7 @@ def test_braces_stand_for_several_names():
         f"train-2,a={a},b={b}" for a in (1, 2) for b in ("x", "y")
     ]
     assert expand("train-2-{a,b}") == ["train-2-a", "train-2-b"]
+    assert expand("chain,n=2") == [f"{name.removesuffix('.py')},n=2" for name in CHAIN]
     for name in "train-2,a={1,2", "train-2,a=1}", "train-2,a={1,{2,3}}":
         with pytest.raises(Failure, match="braces do not match"):
             expand(name)

@@ -28,7 +28,9 @@ class Parser(argparse.ArgumentParser):
 
     def add_step_names(self):
         """The argument that says which steps a command works on."""
-        text = "a step such as train-2@final or train-2,n_layer=2, an idea, or a group of ideas"
+        text = (
+            "a step such as train-2@final or train-2,n_layer=2, an idea, a group of ideas, or chain"
+        )
         self.add_argument("names", nargs="*", metavar="NAME", help=text)
 
     def error(self, message):

@@ -10,12 +10,17 @@ import itertools
 import re
 
 from lib.command import Failure
+from lib.known import CHAIN
 
 OF_A_RUN = {"seed", "threads"}  # every run has its own
 
 
 def expand(name):
-    """The names that one with alternatives in braces stands for: train-2,n_layer={2,4} for two."""
+    """The names that one with alternatives in braces stands for: train-2,n_layer={2,4} for two.
+
+    `chain` stands for the eight scripts.
+    """
+    name = re.sub(r"^chain(?=[@,]|$)", "{" + ",".join(CHAIN) + "}", name)
     parts = re.split(r"\{([^{}]*)\}", name)
     if any(brace in "".join(parts) for brace in "{}"):
         raise Failure(f"{name!r}: braces do not match, or are nested")
