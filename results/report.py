@@ -46,7 +46,7 @@ def refuse_same_labels(m):
 def check(m, rebuilt):
     """Raise Failure where a page or a figure is not what the tables give, or a claim is wrong."""
     differing = [x for page, (old, new, _) in rebuilt.items() for x in differences(page, old, new)]
-    differing += stale(m)
+    differing += [f"{x} is {'stale' if x.exists() else 'missing'}" for x in stale(m)]
     broken = [text for _, _, texts in rebuilt.values() for text in texts]
     for text in [*differing, *broken]:
         print(text)

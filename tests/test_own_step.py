@@ -20,7 +20,7 @@ OWN = "train-2-narrow-mlp"
 def project(tmp_path, monkeypatch):
     """The script that the README makes, in a project; no figures."""
     monkeypatch.setattr(report, "draw", lambda m: {})
-    monkeypatch.setattr(report, "stale", lambda m: [])
+    monkeypatch.setattr(report, "stale", lambda m: {})
     project = miniature(tmp_path / "project")
     text = project.path(LAST).read_text("utf-8")
     text = re.sub("^.*", '"""narrow MLP: half the width.', text, count=1)

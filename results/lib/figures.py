@@ -1,13 +1,16 @@
 """The figures: for each its data, which is hashed, and how it is drawn from nothing else.
 
-A file holds the hash of its data: that it is stale shows without drawing, and without matplotlib.
+A file holds the hash of its data and of this code: that it is stale shows without drawing, and
+without matplotlib.
 """
 
+import functools
 import hashlib
 import io
 import json
 import os
 import re
+from pathlib import Path
 
 import numpy as np
 
@@ -353,19 +356,26 @@ def data_of(m):
     return {name: json.dumps(data) for name, data in found.items()}
 
 
+@functools.cache
+def code():
+    """The code that draws, without which a figure could be of other data or of an earlier form."""
+    return b"".join(Path(__file__).with_name(f"{x}.py").read_bytes() for x in ("figures", "look"))
+
+
 def digest(text):
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    """What a file holds of what it was drawn from: its data and the code."""
+    return hashlib.sha256(text.encode() + code().replace(b"\r\n", b"\n")).hexdigest()[:16]
 
 
 def stale(m):
-    """One line for each figure that is missing, or not of the data that the tables give."""
-    lines = []
+    """{path: its data as text} of the figures that are missing, or not what would be drawn now."""
+    found = {}
     for name, text in data_of(m).items():
         path = m.root / "results" / "plots" / name
         held = re.search(rb"tEXtData\0(\w{16})", path.read_bytes()) if path.exists() else None
         if not held or held[1].decode() != digest(text):
-            lines.append(f"{path} is {'stale' if path.exists() else 'missing'}")
-    return lines
+            found[path] = text
+    return found
 
 
 def png(drawing, data, metadata):
@@ -386,10 +396,9 @@ def png(drawing, data, metadata):
 
 
 def draw(m):
-    """All figures, {path: the bytes of the PNG}: the same bytes for the same data."""
+    """The stale figures, {path: the bytes of the PNG}, which depend on nothing but their data."""
     files = {}
-    for name, text in data_of(m).items():
-        data, drawing = json.loads(text), FIGURES[name][1]
-        content = png(drawing if data else not_recorded, data, {"Data": digest(text)})
-        files[m.root / "results" / "plots" / name] = content
+    for path, text in stale(m).items():
+        data, drawing = json.loads(text), FIGURES[path.name][1]
+        files[path] = png(drawing if data else not_recorded, data, {"Data": digest(text)})
     return files
