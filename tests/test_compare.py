@@ -12,7 +12,7 @@ import reproduce
 from lib.command import Failure
 from lib.names import expand
 from lib.steps import find_steps
-from tools import BASE, CHAIN, HEADS, LAST, WIDE, Project, add_idea, edit, write_table
+from tools import BASE, CHAIN, HEADS, LAST, ROPE, WIDE, Project, add_idea, edit, write_table
 
 NGRAM = {"context": 5, "counts": 9, "seconds": 1, "train": 1.0, "test_error": 0.01}
 
@@ -73,6 +73,12 @@ def test_an_idea_that_draws_other_batches_is_compared_unpaired(tmp_path, capsys)
     assert m.pairing(LAST, f"{LAST},batch_size=16") == "unpaired"
     by_split = project.measured("--split-seed", "any")
     assert by_split.pairing(idea, LAST) == "paired", "by split, whatever they draw"
+    mine = project.path("train-2-mine")
+    shutil.copy(project.path(LAST), mine)
+    edit(mine, f'BUILDS_ON = "{ROPE}"', f'BUILDS_ON = "{idea}"')
+    pairing = project.measured().pairing
+    assert pairing("train-2-mine", idea) == "paired", "a copy of it draws as it does"
+    assert pairing("train-2-mine", LAST) == "unpaired"
     compare.main([idea, LAST], project.root)
     said = capsys.readouterr().out
     assert "unpaired: they draw other batches" in said and "change in test   in train" not in said
