@@ -76,8 +76,8 @@ def print_two(m, a, b, flags):
     if test.n > 1:
         verdict = "significant" if test.significant else "not significant (n.s.)"
         p = f"p = {test.p:.2g}" if test.p > 1e-4 else "p < 0.0001"
-        seeds = f"{test.n} {pair}s" + (", unpaired: they draw other batches" * (how != "paired"))
-        print(f"change in {what} is {verdict} at the 95% level: {p}, {seeds}")
+        unpaired = "" if how == "paired" else ", unpaired: they draw other batches"
+        print(f"change in {what} is {verdict} at the 95% level: {p}, {test.n} {pair}s{unpaired}")
         needed = pairs_needed(test, SHOWN) or "more than 1000"
         print(f"detecting a change of {SHOWN} with 80% power takes {needed} {pair}s")
 

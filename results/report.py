@@ -83,8 +83,8 @@ def say_what_is_left_out(m, texts):
         if not shown and any(m.runs(step) for step in m.group(group)):
             note(f"no page has a table of the ideas of the group {group}")
     for step in m.steps.values():
-        own = step.is_own or (step.is_idea and not step.is_preset)
-        if own and (line := m.absent(step)):
+        line = m.absent(step)
+        if line and (step.is_own or (step.is_idea and not step.is_preset)):
             note(line)
 
 

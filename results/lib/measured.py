@@ -379,7 +379,7 @@ class Measured:
                 if id(row) not in counted:
                     whys[self.difference(row, step, settings)] += 1
         whys.pop("", None)
-        return [f"{n} run{'s' * (n > 1)} {why}" for why, n in whys.items()]
+        return [f"{n} {'run' if n == 1 else 'runs'} {why}" for why, n in whys.items()]
 
     def absent(self, step):
         """Why an idea, or a script of one's own, is in no table of a page; None where it is in one.

@@ -306,9 +306,9 @@ class Steps(dict):
             self.add_row(line, row)
         for step in [*self.values()]:
             self.resolve(step)
-        self.leave_out(lambda x: not {split(x.builds_on or x.key)[0], x.script} <= self.keys())
+        self.leave_out({*self})
         ordered = self.order()
-        self.leave_out(lambda x: not {x.key, x.script} <= {*ordered})
+        self.leave_out({*ordered})
         found = {key: self[key] for key in ordered if key in self}
         self.clear()
         self |= found
@@ -377,9 +377,14 @@ class Steps(dict):
                 del self[step.key]
                 note(f"{step.key} is left out: it builds on {error}")
 
-    def leave_out(self, lost):
-        """Remove what is lost(step), and whatever is lost by that."""
-        while gone := [key for key, step in self.items() if lost(step)]:
+    def leave_out(self, kept):
+        """Remove the steps that are not in `kept`, or whose script or base is not there."""
+        gone = True
+        while gone:
+            there, gone = kept & self.keys(), []
+            for key, step in self.items():
+                if not {key, step.script, split(step.builds_on or key)[0]} <= there:
+                    gone.append(key)
             for key in gone:
                 del self[key]
                 note(f"{key} is left out: its base is missing, or BUILDS_ON goes in a circle")
