@@ -96,11 +96,12 @@ def ngram_rows(m, losses):
 
 # --- Blocks ---
 def comparison(m, folder):
-    """The chain."""
+    """The chain; under a condition those of its steps that have runs."""
+    steps = [x for x in m.chain if m.runs(x)] if m.condition.flags else m.chain
     own = columns("width,heads,layers,parameters,train,test")
-    own["change in test"] = change_from_above(m.chain)
+    own["change in test"] = change_from_above(steps)
     ngrams = ngram_rows(m, {"train": "train", "test": "test"})
-    return of_steps(m, folder, m.chain, own, more=ngrams)
+    return of_steps(m, folder, steps, own, more=ngrams)
 
 
 def losses(m, folder):
