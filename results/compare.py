@@ -18,10 +18,11 @@ import math
 import sys
 from dataclasses import asdict
 
+from lib.absent import some, why_not
 from lib.command import ROOT, Failure, Parser, run, split_flags
 from lib.known import LAST
 from lib.markdown import change, number, plus_minus, signed
-from lib.measured import NGRAMS, Measured, some
+from lib.measured import NGRAMS, Measured
 from lib.names import expand
 from lib.stats import changes, interval, pairs_needed
 from lib.steps import refuse_twice
@@ -58,7 +59,7 @@ def no_change(m, names, flags):
 
 def no_runs(m, steps):
     """Why steps that have rows have no runs under the condition: one text for each."""
-    whys = {step.key: some(m.why_not(step)) for step in steps}
+    whys = {step.key: some(why_not(m, step)) for step in steps}
     return [f"{key} has {', '.join(why)}" for key, why in whys.items() if why]
 
 

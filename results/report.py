@@ -13,6 +13,7 @@ under it. No page changes.
 from collections import defaultdict
 from pathlib import Path
 
+from lib.absent import absent, unlisted
 from lib.blocks import columns, comparison, of_steps
 from lib.command import ROOT, Failure, Parser, run, split_flags, write_whole
 from lib.figures import draw, stale
@@ -61,7 +62,7 @@ def print_tables(m, flags):
     """What has runs under the condition: the chain, the ideas by group, one's own, and others."""
     folder, groups = Path.cwd(), defaultdict(list)
     own = columns("builds on,parameters,seeds,train,test,change in test")
-    for step in [*m.steps.values(), *m.unlisted()]:
+    for step in [*m.steps.values(), *unlisted(m)]:
         if m.runs(step) and step not in m.chain:
             groups[step.group or "presets, own scripts and other settings"].append(step)
     tables = {name: of_steps(m, folder, steps, own) for name, steps in groups.items()}
@@ -83,7 +84,7 @@ def say_what_is_left_out(m, texts):
         if not shown and any(m.runs(step) for step in m.group(group)):
             note(f"no page has a table of the ideas of the group {group}")
     for step in m.steps.values():
-        line = m.absent(step)
+        line = absent(m, step)
         if line and (step.is_own or (step.is_idea and not step.is_preset)):
             note(line)
 

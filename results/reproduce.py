@@ -28,6 +28,7 @@ import sys
 import time
 from dataclasses import dataclass
 
+from lib.absent import absent
 from lib.checkpoints import is_finished, saved_by
 from lib.command import ROOT, Failure, Parser, count, file_path, on_stop, run, split_flags
 from lib.measured import Measured
@@ -149,7 +150,7 @@ def say_what_is_left_out(m, results, steps, flags):
     if steps:
         m.read_runs(results)
     for step in steps:
-        if line := m.absent(step):
+        if line := absent(m, step):
             where = f" (report.py -- {shlex.join(flags)} prints them)" if flags else ""
             print(f"note: {line}{where}")
 

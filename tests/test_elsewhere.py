@@ -93,6 +93,39 @@ def test_what_is_taken_away_has_the_sign_of_what_is_added(project):
     assert project.measured().part_effect(BASE, WIDE).mean == -0.5
 
 
+TUNED = f"""name,short,label,group,builds_on,text
+"{BASE},learning_rate=0.004,lr_decay_to=0.0",{BASE}@tuned,baseline tuned,tuned,,A.
+"{WIDE},lr_decay_to=0.0",{WIDE}@tuned,wide tuned,tuned,{BASE}@tuned,B.
+"""
+
+
+def test_a_step_is_compared_with_its_base_when_both_have_the_tuned_recipe(project):
+    """Beside the losses of every peak rate, those of the default rate among them."""
+    (project.results / "ideas").mkdir()
+    (project.results / "ideas" / "settings.csv").write_text(TUNED, "utf-8")
+    for key, chosen, test in (BASE, 0.004, 2.5), (WIDE, 0.001, 2.4):
+        project.add_row(key, 0, 3.0)
+        for rate in 0.001, 0.004:
+            settings = {"lr_decay_to": 0.0, "learning_rate": rate}
+            words = " ".join(f"{x}={settings[x]}" for x in sorted(settings) if settings[x] != 1e-3)
+            loss = 2.0 if rate == chosen else 2.1
+            validate = settings | {"validate": True}, f"{words} validate=True"
+            project.add_row(key, 0, loss, validate[0], overrides=validate[1])
+            if rate == chosen:
+                project.add_row(key, 0, test, settings, overrides=words)
+    found = project.cells("tuned", "double embd")
+    assert list(found.values())[1:3] == ["**2.0000**", "2.1000"]
+    assert [found["test"], found["change in test"], found["as published"]] == [
+        "2.4000",
+        "−0.1000 (one seed)",
+        "+0.0000 (one seed)",
+    ]
+    assert project.cells("comparison", "double embd")["change, both tuned"] == "−0.1000 (one seed)"
+    baseline = project.cells("tuned", "baseline")
+    assert list(baseline.values())[1:] == ["2.1000", "**2.0000**", "2.5000", "–", "–"]
+    assert "tuned" not in project.measured().groups
+
+
 def test_fewer_names_are_a_part_of_the_training_set_and_the_test_set_stays():
     with applied(ROOT) as folder:
         scripts = {

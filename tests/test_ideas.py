@@ -15,6 +15,7 @@ import reproduce
 from common import ROOT, assert_only_differs, bare, load, sections, tree
 from lib.command import Failure
 from lib.files import numbered
+from lib.known import TUNED
 from lib.measured import VALIDATE, Measured
 from lib.names import script_of
 from lib.patches import applied, head_of, patches
@@ -100,6 +101,15 @@ def test_what_an_idea_sets_is_the_best_that_was_tried(measured):
             if any(own[field] != base.get(field) for field in changed):
                 worse = changes(m.values(name, condition=VALIDATE), chosen)
                 assert worse and sum(worse.values()) >= 0, (step.key, changed)
+
+
+def test_a_tuned_step_has_the_peak_rate_with_the_lowest_validation_loss(measured):
+    """Over the same seeds of every rate, of which none is lacking."""
+    for step in measured.group(TUNED):
+        losses = measured.rates(step)
+        means = {rate: sum(found.values()) / len(found) for rate, found in losses.items()}
+        assert min(means, key=means.get) == step.config.learning_rate, step.key
+        assert len({(*found,) for found in losses.values()}) == 1 and len(losses) > 2, step.key
 
 
 # --- How the tools take them ---

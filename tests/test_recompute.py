@@ -38,7 +38,7 @@ for path in [*ROOT.glob("train-2*.py"), *ROOT.glob("results/ideas/*.patch")]:
 with open(ROOT / "results" / "ideas" / "settings.csv", encoding="utf-8", newline="") as file:
     for row in csv.DictReader(file):
         LABELS[row["name"]], BASES[row["name"]] = row["label"], row["builds_on"]
-        SHORT[row["short"]] = row["name"]
+        SHORT[row["short"]], BASES[row["short"]] = row["name"], row["builds_on"]
 KEYS = {label: key for key, label in LABELS.items()}
 
 
@@ -189,8 +189,10 @@ CHANGES = {  # by the table and the column, or by the column alone
     "robust English words": lambda key: change(key, "", LISTS["english.txt"]),
     "robust German words": lambda key: change(key, "", LISTS["german.txt"]),
     "robust n_embd 64": lambda key: change(key, "n_embd=64"),
-    "robust half the rate": lambda key: change(key, "learning_rate=0.0005 validate=True"),
-    "robust 4 times the rate": lambda key: change(key, "learning_rate=0.004 validate=True"),
+    "robust tuned recipe": lambda key: change(f"{key}@tuned"),
+    "tuned change in test": lambda key: change(f"{key}@tuned"),
+    "tuned as published": change,
+    "comparison change, both tuned": lambda key: change(f"{key}@tuned"),
     "robust in the last step": lambda key: (
         change("train-2", of=WITHOUT.get(key, "none")) if key != "train-2" else {}
     ),

@@ -4,12 +4,22 @@ The folder is the page's, from which links start.
 """
 
 import math
-from collections import Counter
 from itertools import pairwise
 
 from lib.chain import chain
 from lib.command import Failure
-from lib.known import AMOUNTS, DISTILLED, LAST, LOWEST, MAKEMORE, MODERN, PARTS, SAMPLED, WITHOUT
+from lib.known import (
+    AMOUNTS,
+    DISTILLED,
+    LAST,
+    LOWEST,
+    MAKEMORE,
+    MODERN,
+    PARTS,
+    SAMPLED,
+    TUNED,
+    WITHOUT,
+)
 from lib.look import CORRECT, LIKELY, START, loss_of
 from lib.markdown import (
     NONE,
@@ -100,6 +110,8 @@ def comparison(m, folder):
     steps = [x for x in m.chain if m.runs(x)] if m.condition.flags else m.chain
     own = columns("width,heads,layers,parameters,train,test")
     own["change in test"] = change_from_above(steps)
+    if not m.condition.flags and any(map(m.tuned_effect, steps)):
+        own["change, both tuned"] = lambda m, step: change(m.tuned_effect(step))
     ngrams = ngram_rows(m, {"train": "train", "test": "test"})
     return of_steps(m, folder, steps, own, more=ngrams)
 
@@ -154,27 +166,27 @@ def group(m, folder, *words):
     return of_steps(m, folder, steps, own, first="idea")
 
 
-def rates(m, folder):
-    """The chain at rates that several of its steps had: validation losses, and changes."""
-    conditions = {step.key: m.at_rates(step) for step in m.chain}
-    times = Counter(rate for found in conditions.values() for rate in found)
-    tried = sorted(rate for rate in times if times[rate] > 1)
+def tuned(m, folder):
+    """The chain with the tuned recipe: validation losses at each peak rate, and what was chosen."""
+    pairs = [(step, m.tuned(step)) for step in m.chain]
+    losses = {step.key: m.rates(own) for step, own in pairs if own}
+    rates = sorted({rate for found in losses.values() for rate in found})
     rows = []
-    for step in m.chain if tried else []:
-        cells = dict.fromkeys(tried, NONE)
-        for rate in cells.keys() & conditions[step.key].keys():
-            at = conditions[step.key][rate]
-            found = m.effect(step.key, condition=at)
-            against = f"<br>{change(found)}" if found else ""
-            cells[rate] = average(m.values(step.key, condition=at)) + against
-        rows.append([link(step, folder), *cells.values()])
-    return table(["step", *(f"{rate:g}" for rate in tried)], rows)
+    for step, own in [(step, own) for step, own in pairs if own]:
+        cells = {rate: average(losses[step.key].get(rate)) for rate in rates}
+        chosen = own.config.learning_rate
+        cells |= {chosen: f"**{cells[chosen]}**"} if chosen in cells else {}
+        test = average(m.beside_change(own))
+        changes = change(m.tuned_effect(step)), change(m.effect(step.key))
+        rows.append([link(step, folder), *cells.values(), test, *changes])
+    header = ["step", *(f"{rate:g}" for rate in rates), "test", "change in test"]
+    return table([*header, "as published"], rows)
 
 
 def tried(m, folder):
     """The ideas that were evaluated on the validation set, one line per candidate."""
     rows = []
-    for step in [step for step in m.steps.values() if step.is_idea]:
+    for step in [x for x in m.steps.values() if x.is_idea and x.group != TUNED]:
         found = m.candidates(step)
         tuned = {name: getattr(step.config, name) for changed, _ in found for name in changed}
         for changed, name in found:
@@ -436,7 +448,7 @@ def runs(m, folder):
     )
 
 
-BLOCKS = [samples, comparison, chain, losses, published, group, rates, recipes, unseen, transfer]
+BLOCKS = [samples, comparison, chain, losses, published, group, tuned, recipes, unseen, transfer]
 BLOCKS += [tried, parts, robust, taken, lists, amounts, makemore, floor, ensemble]
 BLOCKS += [on_modern, distilled, frontier, texts, look, likeliest, runs]
 BLOCKS = {function.__name__: function for function in BLOCKS}

@@ -271,7 +271,7 @@ def robust(figure, data):
         axes.set_ylim(len(conditions) - 0.5, -0.5)
     for axes in panels:  # what is left of the grid
         axes.axis("off")
-    label = "change in test loss (validation loss at other rates), logarithmic on both sides of 0"
+    label = "change in test loss, logarithmic on both sides of 0"
     figure.supxlabel(label, fontsize=11)
     title = "What each step changes under other conditions, with 95% intervals:\n"
     title += "blue is better, orange worse, gray not significant"

@@ -60,6 +60,6 @@ LOWEST += [f"{script}@best" for script in (DISTILLED, f"{DISTILLED}-drawn", f"{D
 NO_CANDIDATES = set(  # settings that make another task, and are not chosen on the validation set
     "n_embd n_head n_layer steps batch_size eval_interval seed split_seed threads validate".split()
 )
-# Controls isolate a cause, replications repeat what was published: they are no ideas, and no part
-# of the family of tests that Holm's correction is made for.
-CONTROLS, REPLICATIONS = "controls", "as published"
+# Controls isolate a cause, replications repeat what was published, tuned steps are the same with
+# another recipe: they are no ideas, and no part of the family of tests of Holm's correction.
+CONTROLS, REPLICATIONS, TUNED = "controls", "as published", "tuned"

@@ -4,21 +4,29 @@ A *name* is that of a step, or of an n-gram model: `bigram` or `kneser-ney`.
 """
 
 import math
-from collections import Counter
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 
 from lib.command import ROOT, Failure
-from lib.known import CONTROLS, LAST, LOWEST, MODERN, NO_CANDIDATES, PARTS, REPLICATIONS, WITHOUT
-from lib.names import OF_A_RUN, join, preset_of, script_of, with_preset, with_settings
+from lib.known import (
+    CONTROLS,
+    LAST,
+    LOWEST,
+    MODERN,
+    NO_CANDIDATES,
+    PARTS,
+    REPLICATIONS,
+    TUNED,
+    WITHOUT,
+)
+from lib.names import preset_of, script_of, with_preset, with_settings
 from lib.stats import changes, combine, holm, interval, unpaired
 from lib.steps import find, find_steps, fingerprint
 from lib.tables import (
     CANONICAL,
     Condition,
     counting,
-    device_of,
     left_out,
     read_results,
     read_table,
@@ -30,11 +38,6 @@ NGRAMS = {"bigram": "bigram (add-one)", "kneser-ney": "Kneser-Ney {}-gram"}
 
 def ngram_label(row):
     return NGRAMS[row["model"].lower()].format(row["context"] + 1)
-
-
-def some(texts, most=3):
-    """The first of several texts, and how many others there are."""
-    return [*texts[:most], *([f"{len(texts) - most} others"] if len(texts) > most else [])]
 
 
 def figure(row, loss):
@@ -110,9 +113,9 @@ class Measured:
 
     @property
     def groups(self):
-        """The groups of ideas, without controls and replications."""
+        """The groups of ideas, without controls, replications and tuned steps."""
         groups = {step.group for step in self.steps.values() if step.is_idea}
-        return sorted(groups - {CONTROLS, REPLICATIONS})
+        return sorted(groups - {CONTROLS, REPLICATIONS, TUNED})
 
     def step(self, name):
         """The step that a name calls; None where there is none, or none just now."""
@@ -315,17 +318,23 @@ class Measured:
                         found[tuple(changed.items())] = changed, name
         return [found[key] for key in sorted(found)] if () in found or not step.settings else []
 
-    def at_rates(self, step):
-        """{rate: the condition} of those candidates that differ in the learning rate alone."""
-        found = {}
-        for changed, _ in self.candidates(step):
-            if changed.keys() <= {"learning_rate"}:
-                flags = [f"--learning-rate={rate}" for rate in changed.values()]
-                rate = changed.get("learning_rate", step.config.learning_rate)
-                found[rate] = Condition("--validate", *flags)
-        return dict(sorted(found.items()))
-
     # --- Under other conditions ---
+    def tuned(self, step):
+        """The step with the tuned recipe; None where settings.csv has none."""
+        return self.step(f"{step.script}@{TUNED}") if step.key == step.script else None
+
+    def tuned_effect(self, step):
+        """The change that a step makes if it and its base have the tuned recipe."""
+        tuned = step.builds_on and self.tuned(step)
+        return tuned and self.effect(tuned.key)
+
+    def rates(self, step):
+        """{rate: validation losses} of a step: of its runs that differ in the peak rate alone."""
+        tried = sorted({row["settings"]["learning_rate"] for row in self.rows_of(step)})
+        names = {rate: with_settings(step.key, {"learning_rate": rate}) for rate in tried}
+        found = {rate: self.values(x, condition=VALIDATE) for rate, x in names.items()}
+        return {rate: losses for rate, losses in found.items() if losses}
+
     def part_effect(self, idea, of=LAST):
         """The change that a part makes: a step against the idea that is that step without it."""
         return self.effect(of, with_preset(idea, preset_of(of)))
@@ -333,78 +342,24 @@ class Measured:
     @cached_property
     def by_condition(self):
         """{condition: {step: the change that it makes there}}."""
-        validate = "--validate", "--learning-rate"
         conditions = {
             "seeds": CANONICAL,
             "splits": Condition("--split-seed", "any"),
             "English words": self.of_list("english.txt"),
             "German words": self.of_list("german.txt"),
             "n_embd 64": Condition("--n-embd", "64"),
-            "half the rate": Condition(*validate, "5e-4"),
-            "4 times the rate": Condition(*validate, "4e-3"),
         }
         found = {
             name: {x.key: self.effect(x.key, condition=at) for x in self.chain if x.builds_on}
             for name, at in conditions.items()
             if at
         }
+        found["tuned recipe"] = {x.key: self.tuned_effect(x) for x in self.chain if x.builds_on}
         for name, of in ("in the last step", LAST), ("in fast", f"{LAST}@fast"):
             # Without what + GELU adds it is + RoPE: the chain compares that in the last step.
             parts = [x for x in WITHOUT.values() if x[0] != of]
             found[name] = {step: self.part_effect(idea, of) for step, _, idea in parts}
         return found
-
-    # --- What does not count, or is in no table ---
-    def unlisted(self):
-        """The steps with other settings that have runs under the condition, but no row anywhere."""
-        found = {}
-        for row in self.rows:
-            base = self.steps.get("@".join(filter(None, (row["script"], row["preset"]))))
-            if base and row["overrides"]:
-                with suppress(Failure, ValueError):  # it may be of an earlier state of the script
-                    words = self.condition.parse(base)[1].split()
-                    common = {word.partition("=")[0] for word in words}
-                    own = dict(word.split("=") for word in row["overrides"].split())
-                    name = join(base.key, {x: own[x] for x in own.keys() - common})
-                    step = find(self.steps, name)
-                    found |= {} if step.key in self.steps else {step.key: step}
-        return [step for step in found.values() if self.runs(step)]
-
-    def why_not(self, step):
-        """Why rows of a step do not count under the condition: ["3 runs at steps=1000", ...]."""
-        whys, counted = Counter(), {id(row) for row in self.runs(step).values()}
-        settings, overrides = self.condition.parse(step)
-        for row in self.rows_of(step):
-            if step.settings.items() <= row["settings"].items():
-                if id(row) not in counted:
-                    whys[self.difference(row, step, settings)] += 1
-        whys.pop("", None)
-        return [f"{n} {'run' if n == 1 else 'runs'} {why}" for why, n in whys.items()]
-
-    def absent(self, step):
-        """Why an idea, or a script of one's own, is in no table of a page; None where it is in one.
-
-        Nothing is said of what has no runs at all.
-        """
-        n, whys = len(self.runs(step, CANONICAL)), self.why_not(step)
-        if (n > 2 and not step.is_own) or not (n or whys) or (step.settings and not step.listed):
-            return None
-        count = f"{n} run counts" if n == 1 else f"{n} runs count"
-        needs = "it is on no page until it is a patch" if n > 2 else "a page needs three seeds"
-        return f"{step.key}: {'; '.join([count, *some(whys)])}; {needs}"
-
-    def difference(self, row, step, settings):
-        """In what a row is no run of the step under the condition; empty where a seed is double."""
-        if row["source"] != step.source:
-            return "made by another source"
-        other = {x for x in settings if row["settings"].get(x, settings[x]) != settings[x]}
-        if other := sorted(other - OF_A_RUN):
-            return "at " + " ".join(f"{x}={row['settings'][x]}" for x in other)
-        if row["data_hash"] != self.condition.data_of(step):
-            return f"on {row['data']}"
-        if device_of(row) != self.condition.device:
-            return f"on {device_of(row)}"
-        return "" if row["settings"].keys() == settings.keys() else "made with other settings"
 
     # --- What a model costs ---
     def seconds(self, step):
