@@ -296,9 +296,8 @@ def generate(model, data, num, generator, prompt="", temperature=1.0, top_k=0):
     model.train(training)
     names = []
     for row in tokens[:, 1:].tolist():
-        end = (
-            row.index(BOUNDARY) if BOUNDARY in row else len(row)
-        )  # what was drawn after it is dropped
+        # What was drawn behind the end is dropped.
+        end = row.index(BOUNDARY) if BOUNDARY in row else len(row)
         names.append("".join(data.chars[token - 2] for token in row[:end]))
     return names
 
