@@ -7,7 +7,7 @@ at its own speed. How well a query matches a key then also depends on the distan
 """
 
 # /// script
-# requires-python = ">=3.11"
+# requires-python = ">=3.11,<3.15"
 # dependencies = ["torch==2.13.0", "numpy==2.4.6"]
 # ///
 import argparse

@@ -8,7 +8,7 @@ chain that these scripts follow has none, so neither has this one.
 """
 
 # /// script
-# requires-python = ">=3.11"
+# requires-python = ">=3.11,<3.15"
 # dependencies = ["torch==2.13.0", "numpy==2.4.6"]
 # ///
 import argparse

@@ -6,7 +6,7 @@ numbers to zero, and a linear layer back. Its result is added to the residual st
 """
 
 # /// script
-# requires-python = ">=3.11"
+# requires-python = ">=3.11,<3.15"
 # dependencies = ["torch==2.13.0", "numpy==2.4.6"]
 # ///
 import argparse

@@ -8,7 +8,7 @@ dimension of the tensors, so the lines that compute attention stay as they are.
 """
 
 # /// script
-# requires-python = ">=3.11"
+# requires-python = ">=3.11,<3.15"
 # dependencies = ["torch==2.13.0", "numpy==2.4.6"]
 # ///
 import argparse

@@ -14,7 +14,7 @@ layers with a nonlinear function between them). The scripts that follow add thes
 """
 
 # /// script
-# requires-python = ">=3.11"
+# requires-python = ">=3.11,<3.15"
 # dependencies = ["torch==2.13.0", "numpy==2.4.6"]
 # ///
 import argparse

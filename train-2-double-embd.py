@@ -5,7 +5,7 @@ numbers instead of 32, and queries, keys and values have 32 instead of 16. Nothi
 """
 
 # /// script
-# requires-python = ">=3.11"
+# requires-python = ">=3.11,<3.15"
 # dependencies = ["torch==2.13.0", "numpy==2.4.6"]
 # ///
 import argparse

@@ -10,7 +10,7 @@ it. Dropout is off unless a preset or --dropout turns it on.
 """
 
 # /// script
-# requires-python = ">=3.11"
+# requires-python = ">=3.11,<3.15"
 # dependencies = ["torch==2.13.0", "numpy==2.4.6"]
 # ///
 import argparse

@@ -101,7 +101,6 @@ TUNED = f"""name,short,label,group,builds_on,text
 
 def test_a_step_is_compared_with_its_base_when_both_have_the_tuned_recipe(project):
     """Beside the losses of every peak rate, those of the default rate among them."""
-    (project.results / "ideas").mkdir()
     (project.results / "ideas" / "settings.csv").write_text(TUNED, "utf-8")
     for key, chosen, test in (BASE, 0.004, 2.5), (WIDE, 0.001, 2.4):
         project.add_row(key, 0, 3.0)

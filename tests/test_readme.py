@@ -1,4 +1,4 @@
-"""README.md and results/README.md: what they name exists, and no figure is typed by hand."""
+"""The three pages: what they name exists, and no figure is typed by hand."""
 
 import contextlib
 import importlib
@@ -17,12 +17,12 @@ from lib.patches import applied, patches
 from lib.steps import load
 from lib.tables import RESULTS, read_csv
 
-PAGES = [ROOT / "README.md", ROOT / "results" / "README.md"]
+PAGES = [ROOT / folder / "README.md" for folder in ("", "results", "results/ideas")]
 OWN = {"train-2-narrow-mlp.py", "train-2-mine.py"}  # the reader makes them
 IDEAS = patches(ROOT)
 
 
-@pytest.fixture(params=PAGES, ids=["README", "results/README"])
+@pytest.fixture(params=PAGES, ids=["README", "results", "ideas"])
 def page(request):
     return request.param
 
@@ -92,7 +92,7 @@ def command_lines():
         for line in [*code, *re.findall(r"`([^`]+)`", FENCE.sub("", text))]:
             words = line.replace('"', "").split()
             words = [word for word in words if not re.fullmatch(r"(.*/)?python3?|uv|run", word)]
-            if words and re.fullmatch(r"(results/)?[\w-]+\.py", words[0]):
+            if words and re.fullmatch(r"(results/)?[\w-]+\.py", words[0]) and words[0] not in OWN:
                 found.append(words)
     return found
 

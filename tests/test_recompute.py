@@ -1,4 +1,4 @@
-"""The figures of both pages, worked out a second time from the rows of results.csv.
+"""The figures of the pages, worked out a second time from the rows of results.csv.
 
 Nothing of results/ is imported: this is other code, made from what results/README.md says of how it
 is measured. It checks every change and mean in a sentence, and the tables of losses and changes.
@@ -18,7 +18,7 @@ import common
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ROOT / "README.md", ROOT / "results" / "README.md"
+PAGES = [ROOT / folder / "README.md" for folder in ("", "results", "results/ideas")]
 NAMES = "0a30b5557f19"  # the hash of names.txt
 csv.field_size_limit(2**31 - 1)  # a curve can be long
 
@@ -38,7 +38,8 @@ for path in [*ROOT.glob("train-2*.py"), *ROOT.glob("results/ideas/*.patch")]:
 with open(ROOT / "results" / "ideas" / "settings.csv", encoding="utf-8", newline="") as file:
     for row in csv.DictReader(file):
         LABELS[row["name"]], BASES[row["name"]] = row["label"], row["builds_on"]
-        SHORT[row["short"]], BASES[row["short"]] = row["name"], row["builds_on"]
+        if row["short"]:
+            SHORT[row["short"]], BASES[row["short"]] = row["name"], row["builds_on"]
 KEYS = {label: key for key, label in LABELS.items()}
 
 
@@ -171,6 +172,13 @@ SENTENCES = {
     "effect": lambda a, b, loss="test": change(a, of=b, loss=loss),
     "mean": lambda name, loss="test": values(name, loss),
 }
+
+
+def tuned(key):
+    """The change where a step and its base have the tuned recipe."""
+    return change(f"{key}@tuned") if f"{key}@tuned" in BASES else {}
+
+
 WITHOUT = {  # the last step without what a step adds
     "train-2-2head": "train-2,n_head=1",
     "train-2-2head-4layer": "train-2,n_layer=1",
@@ -189,10 +197,10 @@ CHANGES = {  # by the table and the column, or by the column alone
     "robust English words": lambda key: change(key, "", LISTS["english.txt"]),
     "robust German words": lambda key: change(key, "", LISTS["german.txt"]),
     "robust n_embd 64": lambda key: change(key, "n_embd=64"),
-    "robust tuned recipe": lambda key: change(f"{key}@tuned"),
-    "tuned change in test": lambda key: change(f"{key}@tuned"),
+    "robust tuned recipe": tuned,
+    "tuned change in test": tuned,
     "tuned as published": change,
-    "comparison change, both tuned": lambda key: change(f"{key}@tuned"),
+    "comparison change, both tuned": tuned,
     "robust in the last step": lambda key: (
         change("train-2", of=WITHOUT.get(key, "none")) if key != "train-2" else {}
     ),
@@ -251,7 +259,7 @@ def cells(text):
                     yield f"{kind}, {label}, {column}", cell, must
                     doubtful = len(must) == 2 and abs(must[0]) <= must[1]
                     assert doubtful == ("n.s." in cell), f"{kind}, {label}, {column}: {cell}"
-                elif key and kind in ("comparison", "losses") and column in LOSSES:
+                elif key and kind in ("comparison", "losses", "group") and column in LOSSES:
                     losses = [*values(key, LOSSES[column]).values()]
                     spread = [np.std(losses, ddof=1)] if kind == "losses" and losses else []
                     yield f"{kind}, {label}, {column}", cell, [np.mean(losses), *spread]

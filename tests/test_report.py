@@ -254,7 +254,7 @@ def test_a_malformed_marker_is_one_line_with_its_place(project, call, text, mess
 
 def test_without_runs_the_real_pages_have_dashes_and_words_and_no_wrong_claim(tmp_path):
     project = Project(tmp_path / "project", CHAIN)
-    shutil.copytree(ROOT / "results" / "ideas", project.results / "ideas")
+    shutil.copytree(ROOT / "results" / "ideas", project.results / "ideas", dirs_exist_ok=True)
     m = project.measured()
     for page, real in zip(pages(project.root), pages(ROOT), strict=True):
         shutil.copy(real, page)

@@ -123,8 +123,9 @@ class Project:
         for name in scripts:
             shutil.copy(ROOT / self.path(name).name, root)
         shutil.copytree(ROOT / "results" / "published", self.results / "published")
-        for page in self.page, self.results / "README.md":
-            page.write_text("# A page\n", "utf-8")
+        (self.results / "ideas").mkdir()
+        for folder in "", "results", "results/ideas":
+            (root / folder / "README.md").write_text("# A page\n", "utf-8")
         self.steps, self.sources = real_steps()
 
     def path(self, name):

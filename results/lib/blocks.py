@@ -60,6 +60,7 @@ COLUMNS = {  # {header: function of what was measured and the step}
     "seeds": lambda m, step: len(m.beside_change(step)),
     "train": lambda m, step: average(m.beside_change(step, "train")),
     "test": lambda m, step: average(m.beside_change(step)),
+    "seed 0": lambda m, step: number(m.values(step.key).get(0)),
     "unseen": lambda m, step: average(m.beside_change(step, "test_unseen")),
     "change in test": lambda m, step: change(m.effect(step.key)),
     "Holm": holm,
@@ -109,6 +110,7 @@ def comparison(m, folder):
     """The chain; under a condition those of its steps that have runs."""
     steps = [x for x in m.chain if m.runs(x)] if m.condition.flags else m.chain
     own = columns("width,heads,layers,parameters,train,test")
+    own |= {} if m.condition.flags else columns("seed 0")
     own["change in test"] = change_from_above(steps)
     if not m.condition.flags and any(map(m.tuned_effect, steps)):
         own["change, both tuned"] = lambda m, step: change(m.tuned_effect(step))
@@ -208,10 +210,13 @@ def recipes(m, folder):
 
 
 def unseen(m, folder):
-    """The loss of test names that are not in the training split."""
+    """The loss of test names that are not in the training split, n-gram models included."""
     own = columns("test,unseen")
     own["difference"] = lambda m, step: change(m.mean(step.key, "test_unseen-test"))
-    return of_steps(m, folder, m.compared, own)
+    ngrams = ngram_rows(m, {"test": "test", "unseen": "test_unseen"})
+    gaps = [signed(row["test_unseen"] - row["test"]) for row in m.ngrams().values()]
+    more = [row | {"difference": gap} for row, gap in zip(ngrams, gaps, strict=True)]
+    return of_steps(m, folder, m.compared, own, more=more)
 
 
 def transfer(m, folder):
@@ -399,6 +404,14 @@ def samples(m, folder):
     return "\n".join(lines) or "No run is recorded yet."
 
 
+def first_run(m, folder):
+    """What seed 0 of the last step prints at its end, but for its names."""
+    row = m.runs(m.steps[LAST]).get(0)
+    losses = "train test test_from_2nd test_unseen".split()
+    lines = [f"{loss:14} {row[loss]:.4f} nats per token" for loss in losses] if row else []
+    return "\n".join(["```", *lines, "```"]) if lines else "No run is recorded yet."
+
+
 def look_rows(m, kind):
     """The rows of that kind in look.csv, {step: rows}, in the order of the chain."""
     found = {step.key: [] for step in m.chain}
@@ -448,7 +461,19 @@ def runs(m, folder):
     )
 
 
-BLOCKS = [samples, comparison, chain, losses, published, group, tuned, recipes, unseen, transfer]
+BLOCKS = [
+    samples,
+    first_run,
+    comparison,
+    chain,
+    losses,
+    published,
+    group,
+    tuned,
+    recipes,
+    unseen,
+    transfer,
+]
 BLOCKS += [tried, parts, robust, taken, lists, amounts, makemore, floor, ensemble]
 BLOCKS += [on_modern, distilled, frontier, texts, look, likeliest, runs]
 BLOCKS = {function.__name__: function for function in BLOCKS}

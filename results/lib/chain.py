@@ -6,7 +6,7 @@ import html
 import re
 
 from lib.known import QUESTIONS
-from lib.markdown import plus_minus
+from lib.markdown import cell, plus_minus
 
 
 def diff(old, new):
@@ -26,6 +26,13 @@ def diff(old, new):
     return "\n".join(lines)
 
 
+def invented(m, step, most=5):
+    """A sentence with the first names that the lowest seed of a step has drawn."""
+    rows = m.runs(step)
+    names = rows[min(rows)]["samples"][:most] if rows else ()
+    return f" It invents {cell(', '.join(filter(None, names)))}." if any(names) else ""
+
+
 def chain(m, folder):
     """One collapsed block per step: a question, the explanation, the effect, the diff."""
     blocks = []
@@ -39,7 +46,7 @@ def chain(m, folder):
             f"<details>\n<summary><b>{html.escape(step.label)}</b>: {summary}</summary>",
             f"{title[:1].upper()}{title[1:]}",
             explanation,
-            f"Change in test against {base.label}: {found}.",
+            f"Change in test against {base.label}: {found}.{invented(m, step)}",
             f"```diff\n{diff(base, step)}\n```",
             "</details>",
         ]

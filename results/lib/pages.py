@@ -13,7 +13,8 @@ from lib.markers import FORMS, fill
 
 # --- Pages ---
 def pages(root):
-    return [root / "README.md", root / "results" / "README.md"]
+    """The page of the learner, of the sceptic, and of the experimenter."""
+    return [root / folder / "README.md" for folder in ("", "results", "results/ideas")]
 
 
 def body(m, page, marker, line_before):
