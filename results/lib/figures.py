@@ -10,6 +10,7 @@ import io
 import json
 import os
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -53,9 +54,16 @@ def references(m):
 
 
 def seeds_of(m):
-    """The test losses of all seeds, from the first step to the last."""
-    found = {step.label: [*m.beside_change(step).values()] for step in m.chain}
-    found = {label: losses for label, losses in found.items() if losses}
+    """{step: [its base, test losses of the seeds, those with the tuned recipe]}."""
+
+    def losses(step):
+        return [*m.beside_change(step).values()] if step else []
+
+    found = {
+        x.label: [x.builds_on and m.label(x.builds_on), losses(x), losses(m.tuned(x))]
+        for x in m.chain
+        if m.runs(x)
+    }
     return found and {"steps": found, "references": references(m)}
 
 
@@ -88,7 +96,7 @@ def ideas_of(m):
     """{group: {idea: [change, half its interval, whether significant, and after Holm]}}."""
 
     def name(step):
-        return step.label + (f" (vs {m.label(step.builds_on)})" if step.builds_on != LAST else "")
+        return step.label + ("*" if step.builds_on != LAST else "")
 
     groups = {}
     for group in m.groups:
@@ -149,19 +157,32 @@ def reference_lines(axes, x, found):
 
 
 def staircase(figure, data):
+    """Each step is a stair below the step that it builds on."""
     axes = figure.subplots()
-    steps = data["steps"]
-    means = [np.mean(losses) for losses in steps.values()]
-    axes.stairs(means, np.arange(len(means) + 1) - 0.5, baseline=None, color="black", linewidth=1.8)
-    for x, losses in enumerate(steps.values()):
-        spots = x + np.linspace(-0.2, 0.2, len(losses))
-        axes.plot(spots, losses, "o", ms=4, color=BLUE, label="" if x else "one seed")
-    reference_lines(axes, len(means) - 0.5, data["references"])
-    labels = [f"{label}\n{value:.3f}" for label, value in zip(steps, means, strict=True)]
-    axes.set_xticks(range(len(means)), labels, rotation=35, ha="right", rotation_mode="anchor")
+    figure.set_figwidth(8.6)
+    steps = {label: found for label, found in data["steps"].items()}
+    places = {label: x for x, label in enumerate(steps)}
+    recipes = ("as published", BLUE, "o", 1), ("tuned", ORANGE, "D", 2)
+    for name, colour, marker, place in recipes:
+        means = {label: np.mean(found[place]) for label, found in steps.items() if found[place]}
+        for label, mean in means.items():
+            base, x = steps[label][0], places[label]
+            style = {"color": colour, "linewidth": 1.8}
+            axes.plot([x - 0.5, x + 0.5], [mean, mean], **style)
+            if base in means:  # down from the base, whose level goes on to here
+                axes.plot([x - 0.5] * 2, [means[base], mean], **style)
+                level = [places[base] + 0.5, x - 0.5]
+                axes.plot(level, [means[base]] * 2, color=colour, linestyle=":", linewidth=1.5)
+            spots = x + np.linspace(-0.2, 0.2, len(steps[label][place]))
+            style = {"ms": 4, "color": colour, "mfc": colour if place == 1 else "white"}
+            axes.plot(spots, steps[label][place], marker, label=name, linestyle="", **style)
+            name = "_"  # one entry of the legend for all
+    reference_lines(axes, len(steps) - 0.5, data["references"])
+    labels = [f"{label}\n{np.mean(found[1]):.3f}" for label, found in steps.items() if found[1]]
+    axes.set_xticks(range(len(labels)), labels, fontsize=10)
     axes.grid(axis="x", visible=False)
-    axes.set(title="From the baseline to + GELU: mean test loss of each step", ylabel=LOSS)
-    axes.legend()
+    axes.set(title="Mean test loss of each step, below the step that it builds on", ylabel=LOSS)
+    axes.legend(title="one seed, by recipe" if any(x[2] for x in steps.values()) else "one seed")
 
 
 def published(figure, data):
@@ -188,17 +209,37 @@ def legend_below(figure, axes, columns):
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=columns)
 
 
+def apart(places, distance):
+    """The places, moved until they are that far apart; the order is kept."""
+    order, found = sorted(range(len(places)), key=places.__getitem__), [*places]
+    for _ in range(200):
+        for low, high in pairwise(order):
+            if (missing := distance - (found[high] - found[low])) > 0:
+                found[low] -= missing / 2
+                found[high] += missing / 2
+    return found
+
+
 def loss_curves(figure, data):
     axes = figure.subplots()
-    figure.set_figheight(5)
+    figure.set_size_inches(8.6, 5.4)
+    ends, colours = {}, {}
     for i, (label, (steps, losses)) in enumerate(data["lines"].items()):
-        style = {"color": COLOURS[i % 8], "linestyle": "--" if i % 2 else "-"}  # some overlap
-        band(axes, steps, np.transpose(losses), label=label, **style)
-    reference_lines(axes, max(steps[-1] for steps, _ in data["lines"].values()), data["references"])
+        colours[label] = COLOURS[i % 8]
+        style = {"color": colours[label], "linestyle": "--" if i % 2 else "-"}  # some overlap
+        band(axes, steps, np.transpose(losses), **style)
+        ends[label] = np.mean([seed[-1] for seed in losses])
+    last = max(steps[-1] for steps, _ in data["lines"].values())
+    axes.set_xlim(0, last)
+    reference_lines(axes, last * 0.98, data["references"])
+    low, high = axes.get_ylim()
+    for label, y in zip(ends, apart([*ends.values()], (high - low) / 24), strict=True):
+        line = {"arrowstyle": "-", "color": colours[label], "shrinkA": 2, "relpos": (0, 0.5)}
+        at = {"xytext": (1.05 * last, y), "va": "center", "fontsize": 10, "arrowprops": line}
+        axes.annotate(label, (last, ends[label]), color=colours[label], annotation_clip=False, **at)
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.set(title="Test loss during training: mean and range over the seeds")
     axes.set(xlabel="training step", ylabel=LOSS)
-    legend_below(figure, axes, 4)
 
 
 def dot(axes, y, found, colour, full):
@@ -229,7 +270,8 @@ def ideas(figure, data):
     places = {label: y for y, label in enumerate(lines) if label not in data}
     figure.set_figheight(1.3 + 0.21 * len(lines))
     title = "Change in test loss for each idea, with 95% intervals: blue is better, orange worse,\n"
-    title += "gray not significant. Filled dots are significant after Holm's correction."
+    title += "gray not significant. Filled dots are significant after Holm's correction.\n"
+    title += "* is not compared with + GELU, but with what its table says."
     axes = rows_of_changes(figure, places, title)
     for group, rows in data.items():
         style = {"weight": "bold", "ha": "right", "va": "center"}
@@ -251,8 +293,8 @@ def transfer(figure, data):
 
 
 def robust(figure, data):
-    figure.set_figheight(6.4)
-    panels = figure.subplots(2, -(-len(data) // 2), sharex=True, sharey=True).flat
+    figure.set_size_inches(8.6, 6.4)
+    panels = figure.subplots(2, -(-len(data) // 2), sharey=True).flat
     conditions = [*next(iter(data.values()))]
     for (label, changes), axes in zip(data.items(), panels, strict=False):
         axes.axvline(0, color="black", linewidth=0.8)
@@ -260,19 +302,14 @@ def robust(figure, data):
             if found:
                 dot(axes, y, found, verdict_colour(found), True)
         axes.set_title(label, loc="center", fontsize=11)
-        # Logarithmic on both sides of zero: changes of 0.005 and of 0.2 are to be seen.
-        axes.set_xscale("symlog", linthresh=0.01, linscale=0.7)
-        axes.set_xlim(-0.7, 0.2)
-        axes.set_xticks([-0.1, -0.01, 0, 0.01, 0.1], ["−.1", "−.01", "0", ".01", ".1"], fontsize=8)
-        axes.set_xticks([], minor=True)
-        axes.tick_params(axis="x", labelbottom=True)
+        axes.locator_params(axis="x", nbins=3)
+        axes.tick_params(axis="x", labelsize=9)
         axes.tick_params(axis="y", length=0)
         axes.set_yticks(range(len(conditions)), conditions, fontsize=9.5)
         axes.set_ylim(len(conditions) - 0.5, -0.5)
     for axes in panels:  # what is left of the grid
         axes.axis("off")
-    label = "change in test loss, logarithmic on both sides of 0"
-    figure.supxlabel(label, fontsize=11)
+    figure.supxlabel(f"{CHANGE}; each panel has a scale of its own", fontsize=11)
     title = "What each step changes under other conditions, with 95% intervals:\n"
     title += "blue is better, orange worse, gray not significant"
     figure.suptitle(title, x=0.02, ha="left", fontsize=11)
@@ -302,28 +339,39 @@ def frontier(figure, data):
     figure.set_size_inches(11, 6.5)
     panels = figure.subplots(1, 2, sharey=True)
     kinds = {"n-gram": ("s", GREY), "step": ("o", BLUE), "preset": ("o", COLOURS[2])}
-    kinds |= {"idea": ("D", ORANGE), "average": ("^", COLOURS[3]), "mixture": ("v", PURPLE)}
+    kinds |= {"idea": ("D", ORANGE), "student": ("*", "black")}
+    kinds |= {"average": ("^", COLOURS[3]), "mixture": ("v", PURPLE)}
     names = {kind: f"{kind}s" for kind in kinds}
+    top = np.quantile([point[4] for point in data], 0.85) + 0.01  # a few are far above
     for axes, cost in zip(panels, (2, 3), strict=True):
         best = edge((point[cost], point[4]) for point in data)
         axes.step(*zip(*best, strict=True), where="post", color="black", linewidth=1, zorder=1)
+        labels = []
         for point in data:
             marker, colour = kinds[point[1]]
-            axes.plot(point[cost], point[4], marker, color=colour, label=names.pop(point[1], None))
-            if (point[cost], point[4]) in best and point[1] not in ("average", "mixture"):
-                at = {"xytext": (-6, -3), "ha": "right", "va": "top"}  # below the line is room
-                at = {"xytext": (7, 3)} if point[1] == "n-gram" else at  # not left of the axis
-                at |= {"textcoords": "offset points", "fontsize": 9}
-                axes.annotate(point[0], (point[cost], point[4]), **at).set_in_layout(False)
+            size = 10 if marker == "*" else 6
+            style = {"color": colour, "ms": size, "label": names.pop(point[1], None)}
+            axes.plot(point[cost], point[4], marker, **style)
+            if (point[cost], point[4]) in best and point[4] < top:
+                labels.append((point[0], point[cost], point[4]))
+        shown = [point[cost] for point in data if point[4] < top]
         axes.set_xscale("log")
+        left = max(8, (max(shown) / min(shown)) ** 0.45)  # room for the labels
+        axes.set_xlim(min(shown) / left, max(shown) * 1.5)
         axes.plot([best[-1][0], axes.get_xlim()[1]], [best[-1][1]] * 2, "k-", lw=1, zorder=1)
-        axes.margins(x=0)
-    panels[0].set_ylim(None, np.quantile([point[4] for point in data], 0.9))  # a few are far above
+        heights = apart([y for _, _, y in labels], 0.008)
+        for (label, x, y), height in zip(labels, heights, strict=True):
+            line = {"arrowstyle": "-", "color": "#999999", "lw": 0.7, "shrinkB": 3}
+            line["relpos"] = 1, 0.5
+            at = {"xytext": (axes.get_xlim()[0] * 1.1, height), "fontsize": 8.5, "va": "center"}
+            axes.annotate(label, (x, y), arrowprops=line, **at)
+    low = min(point[4] for point in data)
+    panels[0].set_ylim(low - 0.01, top)
     panels[0].set(ylabel=LOSS, xlabel="numbers that the model holds (logarithmic)")
     panels[1].set(xlabel="training time (minutes, logarithmic)")
     title = "Test loss against size and training time: no model shown is below the line"
     figure.suptitle(title, x=0.02, ha="left", fontsize=12)
-    legend_below(figure, panels[0], 6)
+    legend_below(figure, panels[0], 7)
 
 
 FIGURES = {

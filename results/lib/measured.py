@@ -11,6 +11,7 @@ from functools import cached_property
 from lib.command import ROOT, Failure
 from lib.known import (
     CONTROLS,
+    DISTILLED,
     LAST,
     LOWEST,
     MODERN,
@@ -379,6 +380,7 @@ class Measured:
         ideas = [step for step in self.steps.values() if step.script in lowest]
         for step in filter(self.runs, [*self.compared, *ideas]):
             kind = "idea" if step.is_idea else "preset" if step.preset else "step"
+            kind = "student" if step.script.startswith(DISTILLED) else kind
             (params,) = {row["params"] for row in self.runs(step).values()}
             test = self.mean(step.key).mean
             found.append(Model(step.label, kind, params, self.seconds(step), test))
