@@ -165,7 +165,8 @@ def print_table(m, names, base, as_csv):
         raise Failure("none of them has runs; reproduce.py makes them, with the same names", 1)
     validate = set_name(m) == "validation"
     marked = lowest(m, rows).values() if validate else []
-    lines = [["name", "seeds", set_name(m), f"change from {base}", ""]]
+    pairs = "splits" if m.condition.by_split else "seeds"
+    lines = [["name", pairs, set_name(m), f"change from {base}", ""]]
     for row in rows:
         how = (
             "" if row["change"] is None or m.pairing(row["name"], base) == "paired" else " unpaired"
@@ -183,7 +184,7 @@ def print_table(m, names, base, as_csv):
             sep="  ",
         )
     if len({row["seeds"] for row in rows} - {0}) > 1:
-        print("the means are over different seeds: run the same ones of all")
+        print(f"the means are over different {pairs}: run the same ones of all")
     for name in [x for x in names if x not in [row["name"] for row in rows]]:
         print("; ".join([f"{name}: no runs", *no_runs(m, filter(None, [m.step(name)]))]))
     if not validate:

@@ -82,7 +82,8 @@ def of_steps(m, folder, steps, columns, first="step", more=()):
         columns = {"seeds": COLUMNS["seeds"]} | columns
     rows = [[link(x, folder), *(column(m, x) for column in columns.values())] for x in steps]
     rows += [[row.get(header, NONE) for header in (first, *columns)] for row in more]
-    return table([first, *columns], rows)
+    heads = ["splits" if x == "seeds" and m.condition.by_split else x for x in columns]
+    return table([first, *heads], rows)
 
 
 def change_from_above(steps):
