@@ -11,7 +11,8 @@ from lib.tables import CANONICAL, device_of
 
 def some(texts, most=3):
     """The first of several texts, and how many others there are."""
-    return [*texts[:most], *([f"{len(texts) - most} others"] if len(texts) > most else [])]
+    left = len(texts) - most
+    return [*texts[:most], *([f"{left} other{'s' * (left > 1)}"] if left > 0 else [])]
 
 
 def unlisted(m):

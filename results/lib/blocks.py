@@ -230,9 +230,8 @@ def parts(m, folder):
     """What is made of several ideas, beside each of them alone and their sum."""
     rows = []
     for whole in PARTS:
-        small, wide = m.parts(whole), {} if "@" in whole else m.parts(whole, "64x4")
-        rows += [[label, change(found), change(wide.get(label))] for label, found in small.items()]
-    return table(["what", "change in test", "change at 64x4"], rows)
+        rows += [[label, change(found)] for label, found in m.parts(whole).items()]
+    return table(["what", "change in test"], rows)
 
 
 def robust(m, folder):

@@ -364,7 +364,7 @@ def frontier(figure, data):
             line = {"arrowstyle": "-", "color": "#999999", "lw": 0.7, "shrinkB": 3}
             line["relpos"] = 1, 0.5
             at = {"xytext": (axes.get_xlim()[0] * 1.1, height), "fontsize": 8.5, "va": "center"}
-            axes.annotate(label, (x, y), arrowprops=line, **at)
+            axes.annotate(label, (x, y), arrowprops=line, **at).set_in_layout(False)
     low = min(point[4] for point in data)
     panels[0].set_ylim(low - 0.01, top)
     panels[0].set(ylabel=LOSS, xlabel="numbers that the model holds (logarithmic)")

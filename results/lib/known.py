@@ -56,7 +56,7 @@ PARTS = {  # what is made of several ideas
 MODERN, DISTILLED = "train-2-modern", "train-2-distilled"
 # The models with the lowest losses, and one that is trained alone for as long as a student.
 LOWEST = [f"{MODERN}@best", f"{MODERN}@best,steps=80000"]
-LOWEST += [f"{script}@best" for script in (DISTILLED, f"{DISTILLED}-drawn", f"{DISTILLED}-ngram")]
+LOWEST += [f"{script}@best" for script in (DISTILLED, f"{DISTILLED}-ngram")]
 NO_CANDIDATES = set(  # settings that make another task, and are not chosen on the validation set
     "n_embd n_head n_layer steps batch_size eval_interval seed split_seed threads validate".split()
 )

@@ -418,11 +418,11 @@ class Measured:
         both = {key: (small, self.effect(with_preset(key, "64x4"))) for key, small in ordered}
         return {key: (small, wide) for key, (small, wide) in both.items() if wide and wide.n > 2}
 
-    def parts(self, whole, preset=""):
+    def parts(self, whole):
         """{label: change in test}: of each part, their sum, the whole, the whole beyond the sum."""
 
         def change(key):
-            step = self.step(with_preset(key, preset) if preset else key)
+            step = self.step(key)
             return changes(*map(self.values, (step.key, step.builds_on))) if step else {}
 
         found = {self.label(key): change(key) for key in PARTS[whole]}
