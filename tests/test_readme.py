@@ -11,8 +11,8 @@ from common import ROOT
 
 sys.path.insert(0, str(ROOT / "results"))
 
-from lib.blocks import BLOCKS
 from lib.command import run
+from lib.pages import BLOCKS
 from lib.patches import applied, patches
 from lib.steps import load
 from lib.tables import RESULTS, read_csv

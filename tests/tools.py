@@ -13,8 +13,8 @@ from pathlib import Path
 
 import renew
 from common import CHAIN, ROOT, edit
-from lib.blocks import BLOCKS
 from lib.measured import Measured
+from lib.pages import BLOCKS
 from lib.steps import find_steps
 from lib.tables import RESULTS, Condition, read_csv
 

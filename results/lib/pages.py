@@ -6,9 +6,11 @@ kinds of marker, see lib/markers.py.
 
 import re
 
-from lib.blocks import BLOCKS
+from lib import blocks, idea_blocks
 from lib.command import Failure
 from lib.markers import FORMS, fill
+
+BLOCKS = blocks.BLOCKS | idea_blocks.BLOCKS
 
 
 # --- Pages ---
