@@ -316,7 +316,7 @@ def generate(model, data, num, generator, prompt="", temperature=1.0, top_k=0):
     model.eval()  # switches dropout off, in the scripts that have it
     device = next(model.parameters()).device
     tokens = torch.tensor([[BOUNDARY, *(data.chars.index(char) + 2 for char in prompt)]] * num)
-    # A finished name is drawn on until all are finished: the rows of a tensor have one length.
+    # Finished names keep being extended until all are: the rows of a tensor have one length.
     while tokens.size(1) < data.max_len and not (tokens[:, 1:] == BOUNDARY).any(dim=1).all():
         logits = model(tokens.to(device))[:, -1].cpu() / temperature  # (num, vocab_size)
         logits[:, PAD] = -math.inf  # no character
@@ -328,7 +328,7 @@ def generate(model, data, num, generator, prompt="", temperature=1.0, top_k=0):
     model.train(training)
     names = []
     for row in tokens[:, 1:].tolist():
-        # What was drawn behind the end is dropped.
+        # What was drawn after the end is dropped.
         end = row.index(BOUNDARY) if BOUNDARY in row else len(row)
         names.append("".join(data.chars[token - 2] for token in row[:end]))
     return names

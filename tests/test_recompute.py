@@ -87,15 +87,18 @@ def runs(name, overrides="", data=NAMES):
     return {row["seed"]: row for row in reversed(rows)}
 
 
-def values(name, loss="test", *where):
-    """{seed: a loss, or the difference of two as in test-train}; a single value of an n-gram."""
+def values(name, loss="test", *where, counted="train-2"):
+    """{seed: a loss, or the difference of two as in test-train}; a single value of an n-gram.
+
+    The n-gram models are those that were counted on the names of a script.
+    """
     first, _, second = loss.partition("-")
     if second:
         return minus(values(name, first, *where), values(name, second, *where))
     if name in ("bigram", "kneser-ney"):
         rows = [row for row in table("ngram.csv") if row["model"].lower() == name]
         return next(
-            float(x[loss]) for x in rows if (x["script"], x["data_hash"]) == ("train-2", NAMES)
+            float(x[loss]) for x in rows if (x["script"], x["data_hash"]) == (counted, NAMES)
         )
     found = runs(name, *where)
     if loss == "lowest":
@@ -151,8 +154,9 @@ def with_preset(name, preset):
 def change(name, *where, of=None, loss="test"):
     """Paired by seed; unpaired where one of them draws other batches; none between test sets."""
     base = of or base_of(name)
-    both = [values(x, loss, *where) for x in (name, base)]
     scripts = [SHORT.get(x, x).split(",")[0].partition("@")[0] for x in (name, base)]
+    counted = scripts[0] if "Test" in OWN.get(scripts[0], ()) else "train-2"
+    both = [values(x, loss, *where, counted=counted) for x in (name, base)]
     own = set() if scripts[0] == scripts[1] else set().union(*(OWN.get(x, ()) for x in scripts))
     if "Test" in own and "kneser-ney" not in scripts:
         return {}
