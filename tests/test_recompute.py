@@ -264,9 +264,9 @@ def cells(text):
                     doubtful = len(must) == 2 and abs(must[0]) <= must[1]
                     assert doubtful == ("n.s." in cell), f"{kind}, {label}, {column}: {cell}"
                 elif key and kind in ("comparison", "losses", "group") and column in LOSSES:
-                    losses = [*values(key, LOSSES[column]).values()]
-                    spread = [np.std(losses, ddof=1)] if kind == "losses" and losses else []
-                    yield f"{kind}, {label}, {column}", cell, [np.mean(losses), *spread]
+                    must = estimate(values(key, LOSSES[column]))
+                    must = must if kind == "losses" else must[:1]
+                    yield f"{kind}, {label}, {column}", cell, must
 
 
 def wrong(text):

@@ -19,7 +19,6 @@ from lib.markdown import (
     number,
     plus_minus,
     signed,
-    spread,
     table,
 )
 from lib.measured import ngram_label
@@ -75,6 +74,11 @@ def of_steps(m, folder, steps, columns, first="step", more=()):
     return table([first, *heads], rows)
 
 
+def mean_cell(found):
+    """A mean, and below it half its 95% interval."""
+    return plus_minus(found, number, 4).replace(" ", "<br>", 1) if found else NONE
+
+
 def change_from_above(steps):
     """A column: the change in test; what the step builds on is named if it is not the row above."""
     above = {step.key: before.key for before, step in pairwise(steps)}
@@ -114,7 +118,7 @@ def losses(m, folder):
     errors = {row["step"]: f"±{row['error']:.4f}" for row in m.current("over-names.csv")}
 
     def loss(name):
-        return lambda m, step: spread(m.beside_change(step, name))
+        return lambda m, step: mean_cell(interval(m.beside_change(step, name)))
 
     own = columns("seeds") | {header: loss(name) for header, name in names.items()}
     own["change in test"] = change_from_above(m.compared)
@@ -176,13 +180,13 @@ def tuned(m, folder):
 
 
 def recipes(m, folder):
-    """The presets, and the ideas that build on the long ones."""
+    """The parts of the long presets' recipes."""
     ideas = [x for x in m.steps.values() if x.is_idea and not x.is_preset]
     ideas = [x for x in ideas if x.builds_on in (f"{LAST}@20k", f"{LAST}@final")]
     ideas.sort(key=lambda x: (x.builds_on, x.label))
     own = {"against": COLUMNS["builds on"]} | columns("train,test")
     own["change"] = COLUMNS["change in test"]
-    return of_steps(m, folder, [*m.presets, *ideas], own, first="what")
+    return of_steps(m, folder, ideas, own, first="what")
 
 
 def unseen(m, folder):
@@ -293,7 +297,7 @@ def texts(m, folder):
         sizes = f"{first['params']:,}", block_size, f"{settings['steps']:,}", len(rows)
         found = [{x: row[y] for x, row in rows.items()} for y in ("loss", "random_windows")]
         model, published = f"{script} on {first['text']}", number(known.get(key), 2)
-        lines.append([model, *sizes, *map(spread, found), published])
+        lines.append([model, *sizes, *(mean_cell(interval(x)) for x in found), published])
     header = "model,parameters,block,steps,seeds,held-out loss,by random windows,published"
     return table(header.split(","), lines)
 

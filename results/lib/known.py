@@ -54,6 +54,7 @@ PARTS = {  # what is made of several ideas
     ],
 }
 MODERN, DISTILLED = "train-2-modern", "train-2-distilled"
+PRESETS_ONLY = "modern"  # a group whose ideas have runs with presets alone
 # The models with the lowest losses, and one that is trained alone for as long as a student.
 LOWEST = [f"{MODERN}@best", f"{MODERN}@best,steps=80000"]
 LOWEST += [f"{script}@best" for script in (DISTILLED, f"{DISTILLED}-ngram")]

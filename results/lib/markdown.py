@@ -41,14 +41,6 @@ def average(values):
     return number(np.mean([*values.values()]) if values else None)
 
 
-def spread(values):
-    """The mean, and the standard deviation over the seeds."""
-    found = [*values.values()]
-    return (
-        f"{average(values)}<br>±{np.std(found, ddof=1):.4f}" if len(found) > 1 else average(values)
-    )
-
-
 def plus_minus(found, write=signed, digits=3):
     """−0.137 ± 0.007: a mean and half its 95% interval."""
     if found is None:

@@ -103,10 +103,6 @@ class Measured:
     def chain(self):
         return [step for step in self.compared if not step.preset]
 
-    @property
-    def presets(self):
-        return [step for step in self.compared if step.preset]
-
     def group(self, name):
         """The ideas, controls or replications of a group, by their change in test."""
         found = [x for x in self.steps.values() if x.group == name and not x.is_preset]

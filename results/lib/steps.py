@@ -17,7 +17,7 @@ from pathlib import Path
 
 from lib.command import ROOT, Failure
 from lib.files import numbered
-from lib.known import CHAIN, LAST
+from lib.known import CHAIN, LAST, PRESETS_ONLY
 from lib.names import OF_A_RUN, expand, flags, join, script_of, split, with_preset
 from lib.patches import OWN_STEPS, Made, group_of, head_of, note
 
@@ -259,10 +259,10 @@ def named(steps, name):
 def chosen(steps, names):
     """The steps that the names call; without names all but one's own and the presets of ideas.
 
-    Those are named: train-2-swiglu@64x4, architecture@64x4.
+    Those are named (train-2-swiglu@64x4, architecture@64x4), as are ideas that need a preset.
     """
     if not names:
-        shown = [step for step in steps.values() if not step.is_own]
+        shown = [x for x in steps.values() if not x.is_own and x.group != PRESETS_ONLY]
         return [x for x in shown if not (x.is_preset and x.is_idea)]
     called = {}
     for name in names:
