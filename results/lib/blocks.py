@@ -75,8 +75,10 @@ def of_steps(m, folder, steps, columns, first="step", more=()):
 
 
 def mean_cell(found):
-    """A mean, and below it half its 95% interval."""
-    return plus_minus(found, number, 4).replace(" ", "<br>", 1) if found else NONE
+    """A mean, and below it half its 95% interval if it has one."""
+    if found is None or math.isnan(found.half):
+        return number(found and found.mean)
+    return plus_minus(found, number, 4).replace(" ", "<br>", 1)
 
 
 def change_from_above(steps):
