@@ -2,9 +2,10 @@
 
 Two steps, yours included:      python results/compare.py train-2-swiglu train-2
 Presets, or an n-gram model:    python results/compare.py train-2@best kneser-ney
-Candidates against the last:    python results/compare.py "train-2,n_layer={2,3,6}" train-2
-Chosen on the validation set:   python results/compare.py train-2-muon train-2 -- --validate
-Under a condition, as flags:    python results/compare.py train-2-swiglu train-2 -- --steps 1000
+Candidates against the last:    python results/compare.py train-2-swiglu train-2-geglu train-2
+Candidates on the validation set:
+    python results/compare.py "train-2,learning_rate={2e-3,4e-3}" train-2 -- --validate
+Under a condition, as flags:    python results/compare.py train-2 train-2-2head -- --n-embd 64
 Over splits in place of seeds:  python results/compare.py train-2@64x4 train-2 -- --split-seed any
 
 Each must have been run, by itself or by reproduce.py with the same flags. Runs count where the

@@ -309,7 +309,6 @@ def test_a_wrong_row_of_settings_is_one_line_with_its_place(project, name, chang
 
 def test_settings_with_other_columns_are_one_line(project):
     path = project.results / "ideas" / "settings.csv"
-    path.parent.mkdir()
     path.write_text("name,label\n")
     with pytest.raises(Failure, match="settings.csv has a foreign header; it must be name,short,"):
         report.main([], project.root)

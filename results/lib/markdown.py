@@ -47,6 +47,8 @@ def plus_minus(found, write=signed, digits=3):
         return NOT_RECORDED
     if math.isnan(found.half):
         return f"{write(found.mean, digits)} (one seed)"
+    if 0 < found.half < 0.5 * 0.1**digits:
+        digits += 1  # a half-width that is not zero does not look like zero
     half = f" ± {found.half:.{digits}f}" if found.n else ""
     return write(found.mean, digits) + half
 

@@ -23,7 +23,7 @@ from lib.known import (
 )
 from lib.names import preset_of, script_of, with_preset, with_settings
 from lib.stats import changes, combine, holm, interval, unpaired
-from lib.steps import find, find_steps, fingerprint
+from lib.steps import find, find_steps, fingerprint, like
 from lib.tables import (
     CANONICAL,
     Condition,
@@ -128,7 +128,9 @@ class Measured:
             return step.key
         script = script_of(name)
         if script in self.steps or not self.steps.made.patch(script):
-            raise Failure(f"there is no step, idea or n-gram model {name!r}")
+            raise Failure(
+                f"there is no step, idea or n-gram model {name!r}{like(self.steps, name)}"
+            )
         return name
 
     def label(self, name):

@@ -4,6 +4,7 @@ An idea is a script that a patch makes of another one, or a row of ideas/setting
 one name, see lib/names.py.
 """
 
+import difflib
 import hashlib
 import inspect
 import io
@@ -256,6 +257,15 @@ def named(steps, name):
     return found
 
 
+def like(steps, name):
+    """A hint: what there is whose name is nearly that one."""
+    made = [script.removesuffix(".py") for script in steps.made.patches]
+    known = {*steps, *made, *(x.short for x in steps.values() if x.short)}
+    known |= {x.group_name for x in steps.values() if x.is_idea}
+    found = difflib.get_close_matches(name, sorted(known), n=1)
+    return f"; did you mean {found[0]}?" if found else ""
+
+
 def chosen(steps, names):
     """The steps that the names call; without names all but one's own and the presets of ideas.
 
@@ -270,7 +280,9 @@ def chosen(steps, names):
         step = find(steps, name) if name in steps or not members else None
         found = [step] if step else members
         if not found:
-            raise Failure(f"{name!r} is no script, preset, idea or group of ideas here")
+            raise Failure(
+                f"{name!r} is no script, preset, idea or group of ideas{like(steps, name)}"
+            )
         called |= {step.key: step for step in found}
     return [step for key, step in (steps | called).items() if key in called]
 
