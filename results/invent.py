@@ -39,7 +39,7 @@ def draw(module, model, real, num, generator):
 
 
 def loss(module, model, chars, names, kept):
-    """The mean loss per token of the distribution of the kept names, and its error over names.
+    """The mean loss per token of the distribution of the kept names, and its test-sampling error.
 
     The model gives a name the probability p; among the kept ones it has p / kept.
     """
