@@ -150,10 +150,10 @@ def band(axes, x, seeds, **style):
     axes.fill_between(x, [*map(min, seeds)], [*map(max, seeds)], **fill)
 
 
-def reference_lines(axes, x, found):
+def reference_lines(axes, x, found, side="right"):
     for label, loss in found.items():
         axes.axhline(loss, **REFERENCE)
-        axes.text(x, loss, label, ha="right", va="bottom", fontsize=10, color="#444444", zorder=3)
+        axes.text(x, loss, label, ha=side, va="bottom", fontsize=10, color="#444444", zorder=3)
 
 
 def staircase(figure, data):
@@ -177,8 +177,11 @@ def staircase(figure, data):
             style = {"ms": 4, "color": colour, "mfc": colour if place == 1 else "white"}
             axes.plot(spots, steps[label][place], marker, label=name, linestyle="", **style)
             name = "_"  # one entry of the legend for all
-    reference_lines(axes, len(steps) - 0.5, data["references"])
-    labels = [f"{label}\n{np.mean(found[1]):.3f}" for label, found in steps.items() if found[1]]
+    reference_lines(axes, -0.5, data["references"], "left")
+    labels = [
+        "\n".join([label, *(f"{np.mean(losses):.3f}" for losses in found if losses)])
+        for label, (_, *found) in steps.items()
+    ]
     axes.set_xticks(range(len(labels)), labels, fontsize=10)
     axes.grid(axis="x", visible=False)
     axes.set(title="Mean test loss of each step, below the step that it builds on", ylabel=LOSS)
