@@ -180,7 +180,7 @@ SENTENCES = {
 
 def tuned(key):
     """The change where a step and its base have the tuned recipe."""
-    return change(f"{key}@tuned") if f"{key}@tuned" in BASES else {}
+    return change(f"{key}@tuned") if BASES[key] in BASES else {}  # the baseline has no base
 
 
 WITHOUT = {  # the last step without what a step adds
