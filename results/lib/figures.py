@@ -178,6 +178,8 @@ def staircase(figure, data):
             axes.plot(spots, steps[label][place], marker, label=name, linestyle="", **style)
             name = "_"  # one entry of the legend for all
     reference_lines(axes, -0.5, data["references"], "left")
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high + 0.06 * (high - low))  # room for a label
     labels = [
         "\n".join([label, *(f"{np.mean(losses):.3f}" for losses in found if losses)])
         for label, (_, *found) in steps.items()
