@@ -20,6 +20,7 @@ from lib.figures import draw, stale
 from lib.measured import Measured
 from lib.pages import differences, pages, rebuild
 from lib.patches import note
+from lib.steps import refuse_twice
 from lib.tables import Condition
 
 
@@ -58,12 +59,21 @@ def check(m, rebuilt):
     print("the pages and figures are what the tables give")
 
 
+def takes(step, flags):
+    """Whether flags leave alone what the step's own name sets: else it is another step."""
+    try:
+        refuse_twice(step, flags)
+    except Failure:
+        return False
+    return True
+
+
 def print_tables(m, flags):
     """What has runs under the condition: the chain, the ideas by group, one's own, and others."""
     folder, groups = Path.cwd(), defaultdict(list)
     own = columns("builds on,parameters,seeds,train,test,change in test")
     for step in [*m.steps.values(), *unlisted(m)]:
-        if m.runs(step) and step not in m.chain:
+        if m.runs(step) and step not in m.chain and takes(step, m.condition.rest):
             groups[step.group or "presets, own scripts and other settings"].append(step)
     tables = {name: of_steps(m, folder, steps, own) for name, steps in groups.items()}
     if any(m.runs(step) for step in m.chain):

@@ -35,6 +35,20 @@ def call(project, capsys, monkeypatch):
 
 
 # --- Which rows count ---
+def test_under_a_condition_no_step_has_a_name_that_it_contradicts(project, call):
+    """With --steps 9 the baseline's row of 10,000 training steps is the baseline itself."""
+    text = "name,short,label,group,builds_on,text\n"
+    text += f'"{BASE},steps=10000",,ten thousand,controls,{BASE},A.\n'
+    text += f'"{BASE},head_size=32",,wider head,controls,{BASE},B.\n'
+    (project.results / "ideas" / "settings.csv").write_text(text, "utf-8")
+    project.add_row(BASE, 0, 2.5, {"steps": 9}, overrides="steps=9")
+    both = {"steps": 9, "head_size": 32}
+    project.add_row(BASE, 0, 2.4, both, overrides="head_size=32 steps=9")
+    printed = call("--", "--steps", "9")
+    assert "ten thousand" not in printed
+    assert "wider head" in printed
+
+
 @pytest.mark.parametrize(
     "changes, why",
     [
