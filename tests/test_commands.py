@@ -40,6 +40,14 @@ def test_help_and_an_unknown_flag(name, capsys, monkeypatch):
     assert one_error(err) and out == ""
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_without_the_packages_a_command_says_what_to_install(name):
+    words = [sys.executable, "-S", ROOT / "results" / f"{name}.py"]  # -S: no site-packages
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "pip install -r requirements.txt" in one_error(done.stderr)
+
+
 @pytest.mark.parametrize("words", [["reproduce", "train-2"], ["compare", "train-2", "kneser-ney"]])
 def test_help_among_the_flags_for_the_scripts_is_one_line(words, capsys, monkeypatch):
     assert run(*words, "--", "--help", monkeypatch=monkeypatch) == 2

@@ -219,9 +219,9 @@ def apart(places, distance):
     order, found = sorted(range(len(places)), key=places.__getitem__), [*places]
     for _ in range(200):
         for low, high in pairwise(order):
-            if (missing := distance - (found[high] - found[low])) > 0:
-                found[low] -= missing / 2
-                found[high] += missing / 2
+            missing = max(0, distance - (found[high] - found[low]))
+            found[low] -= missing / 2
+            found[high] += missing / 2
     return found
 
 
