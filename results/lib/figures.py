@@ -162,7 +162,10 @@ def staircase(figure, data):
     figure.set_figwidth(8.6)
     steps = {label: found for label, found in data["steps"].items()}
     places = {label: x for x, label in enumerate(steps)}
-    recipes = ("as published", BLUE, "o", 1), ("tuned", ORANGE, "D", 2)
+    recipes = (
+        ("as published, upper figures", BLUE, "o", 1),
+        ("tuned, lower figures", ORANGE, "D", 2),
+    )
     for name, colour, marker, place in recipes:
         means = {label: np.mean(found[place]) for label, found in steps.items() if found[place]}
         for label, mean in means.items():
@@ -186,7 +189,10 @@ def staircase(figure, data):
     ]
     axes.set_xticks(range(len(labels)), labels, fontsize=10)
     axes.grid(axis="x", visible=False)
-    axes.set(title="Mean test loss of each step, below the step that it builds on", ylabel=LOSS)
+    axes.set(
+        title="Mean test loss of each step; a stair goes down from what the step builds on",
+        ylabel=LOSS,
+    )
     axes.legend(title="one seed, by recipe" if any(x[2] for x in steps.values()) else "one seed")
 
 
@@ -334,7 +340,7 @@ def by_position(figure, data):
     above.legend()
     below.legend()
     above.set(title="Test loss by position: mean and range over the seeds", ylabel=LOSS)
-    below.set(xlabel="position of the predicted character (1 is the first letter)")
+    below.set(xlabel="position of the predicted character, as far as 100 test names reach")
     below.set(ylabel="change in test loss")
     below.axhline(0, color="black", linewidth=0.8)
     below.xaxis.set_major_locator(matplotlib.ticker.MultipleLocator(1))
@@ -372,9 +378,12 @@ def frontier(figure, data):
             axes.annotate(label, (x, y), arrowprops=line, **at).set_in_layout(False)
     low = min(point[4] for point in data)
     panels[0].set_ylim(low - 0.01, top)
-    panels[0].set(ylabel=LOSS, xlabel="numbers that the model holds (logarithmic)")
+    panels[0].set(
+        ylabel=LOSS,
+        xlabel="numbers that the model holds (logarithmic); the highest losses are cut off",
+    )
     panels[1].set(xlabel="training time (minutes, logarithmic)")
-    title = "Test loss against size and training time: no model shown is below the line"
+    title = "Test loss against size and training time: no model is below the line"
     figure.suptitle(title, x=0.02, ha="left", fontsize=12)
     legend_below(figure, panels[0], 7)
 

@@ -52,7 +52,8 @@ def ensemble_of(m, step, models, mixed):
 COUNTS = {  # a plain number, how it is written, and the steps that are named after it
     "runs": ("{}", lambda m: len(m.canonical)),
     "ideas": ("{}", lambda m: len(m.family)),
-    "ideas-significant": ("{}", lambda m: significant(m.family.values())),
+    "ideas-better": ("{}", lambda m: sum(x.high < 0 for x in m.family.values())),
+    "ideas-worse": ("{}", lambda m: sum(x.low > 0 for x in m.family.values())),
     "ideas-holm": ("{}", lambda m: len(m.surviving)),
     "ideas-by-chance": ("{:.0f}", lambda m: 0.05 * len(m.family)),  # if none had any effect
     "controls": ("{}", lambda m: len(m.group(CONTROLS))),
