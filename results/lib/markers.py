@@ -12,7 +12,7 @@ import re
 
 from lib.blocks import BLIND
 from lib.command import Failure
-from lib.known import CONTROLS, REPLICATIONS
+from lib.known import CONTROLS
 from lib.markdown import NOT_RECORDED, number, plus_minus, signed
 from lib.stats import interval
 from lib.tables import Condition
@@ -57,7 +57,6 @@ COUNTS = {  # a plain number, how it is written, and the steps that are named af
     "ideas-holm": ("{}", lambda m: len(m.surviving)),
     "ideas-by-chance": ("{:.0f}", lambda m: 0.05 * len(m.family)),  # if none had any effect
     "controls": ("{}", lambda m: len(m.group(CONTROLS))),
-    "replications": ("{}", lambda m: len(m.group(REPLICATIONS))),
     "transfer-measured": ("{}", lambda m: len(m.transfer)),
     "transfer-significant": ("{}", lambda m: significant(x for x, _ in m.transfer.values())),
     "transfer-kept": ("{}", lambda m: transferred(m, 1)),
