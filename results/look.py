@@ -14,7 +14,7 @@ import unicodedata
 
 from lib.checkpoints import is_finished, read_checkpoint, restore, trained_state
 from lib.command import ROOT, Failure, Parser, file_path, run, write_whole
-from lib.figures import png
+from lib.drawings import png
 from lib.known import CHAIN
 from lib.look import START, draw_attention, look
 from lib.names import expand

@@ -8,14 +8,15 @@ import types
 
 import pytest
 import torch
-from common import ROOT
-from tools import BASE, WIDE, Project, miniature
+from common import CHAIN, ROOT
+from tools import BASE, LAST, WIDE, Project, miniature
 
 sys.path.insert(0, str(ROOT / "results"))
 
 import invent
-from lib import tables
+from lib import figures, tables
 from lib.checkpoints import trained
+from lib.costs import frontier
 from lib.patches import applied
 from lib.stats import edge
 from lib.steps import load
@@ -125,6 +126,39 @@ def test_a_step_is_compared_with_its_base_when_both_have_the_tuned_recipe(projec
     assert "tuned" not in project.measured().groups
 
 
+RECIPE = "grad_clip=1.0 lr_decay_to=0.0 warmup_steps=200"
+
+
+def test_a_kind_of_normalization_has_its_lowest_loss_and_the_rates_that_come_close(tmp_path):
+    """Of means over the seeds; a rate without a run is missing in the figure."""
+    project = Project(tmp_path / "project", CHAIN)
+    losses = {0.002: (2.1, 2.2), 0.004: (2.0, 2.01), 0.008: (1.99, 2.03), 0.016: (2.1, 2.2)}
+    for rate, found in losses.items():
+        recipe = dict(grad_clip=1.0, lr_decay_to=0.0, warmup_steps=200, validate=True)
+        words = f"grad_clip=1.0 learning_rate={rate} {RECIPE.partition(' ')[2]} validate=True"
+        words = " ".join(sorted(words.split()))
+        for seed, loss in enumerate(found):
+            project.add_row(LAST, seed, loss, recipe | {"learning_rate": rate}, overrides=words)
+    cells = [*project.cells("norms", "+ GELU").values()]
+    assert cells[1:] == ["2.0050", "0.004", "0.004 to 0.008"]
+    drawn = figures.norms_of(project.measured())[4]
+    assert drawn["pre-norm"][0.016] == pytest.approx(2.15)
+    assert drawn["none"] == dict.fromkeys(losses)
+
+
+def test_rounding_is_measured_by_the_same_seeds_without_vector_instructions(project):
+    """They stand beside the recorded runs, which count."""
+    for seed, usual, plain in (0, 2.0, 2.0), (1, 2.2, 2.1), (2, 2.4, None):
+        project.add_row(BASE, seed, usual)
+        if plain:
+            project.add_row(BASE, seed, plain, device="cpu (Some Chip, DEFAULT)")
+    project.add_row(WIDE, 0, 2.0)
+    found = [*project.cells("rounding", "baseline").values()]
+    assert found[1:] == ["2", "0.050000", "0.100000", "0.200000"]
+    assert project.measured().mean(BASE).mean == pytest.approx(2.2)
+    assert "double embd" not in project.block("rounding")
+
+
 def test_fewer_names_are_a_part_of_the_training_set_and_the_test_set_stays():
     with applied(ROOT) as folder:
         scripts = {
@@ -165,18 +199,21 @@ def test_nothing_is_below_the_edge():
 
 
 def test_the_frontier_has_what_was_timed_and_what_averages_cost(project):
-    """An average of two models costs both; what is not timed is not there."""
+    """An average of two models costs both; a step costs its ratio times its base's."""
     add_ngrams(project, "names.txt", project.steps[BASE].module.NAMES_SHA256[:12])
     project.add_rows(BASE, [2.5, 2.7])
     project.add_rows(WIDE, [1.0])
     base = project.steps[BASE]
     own = {"step": BASE, "fingerprint": base.fingerprint}
     speed = dict.fromkeys(TABLES["speed.csv"], 1) | own | {"ms_per_step": 12}
-    tables.write_table(project.root, "speed.csv", [speed])
+    slow = speed | {"step": WIDE, "ms_per_step": 99, "ratio": 2}  # while the machine was slow
+    slow |= {"fingerprint": project.steps[WIDE].fingerprint}
+    tables.write_table(project.root, "speed.csv", [speed, slow])
     of = dict.fromkeys(TABLES["ensemble.csv"], 1) | own | {"params": 200, "counts": 30, "test": 1.5}
     several = [of | {"models": 2, "weight": 0.5}, of | {"models": 1, "weight": 0, "counts": 0}]
     tables.write_table(project.root, "ensemble.csv", several)
-    found = [(x.label, x.numbers, x.seconds, x.test) for x in project.measured().frontier]
+    found = [(x.label, x.numbers, x.seconds, x.test) for x in frontier(project.measured())]
+    assert found.pop(0) == ("double embd", 12345, 120, 1.0)
     average, (bigram, _), step = found[0], found[1:3], found[3]
     assert average == ("baseline, average of 2, with Kneser-Ney", 230, 2 * 60 + 6, 1.5)
     assert bigram[1:] == (5_000, 6, 2)
@@ -184,6 +221,7 @@ def test_the_frontier_has_what_was_timed_and_what_averages_cost(project):
     text = project.block("frontier")
     assert [line.split(" | ")[-1] for line in text.splitlines()[2:]] == [
         "size and time |",
+        "size |",
         "time |",
         "time |",
         "– |",

@@ -192,6 +192,28 @@ WITHOUT = {  # the last step without what a step adds
     "train-2": "train-2-relu",
 }
 LISTS = {row["data"]: row["data_hash"] for row in table("ngram.csv")}
+RECIPE = {"grad_clip": "1.0", "lr_decay_to": "0.0", "warmup_steps": "200", "validate": "True"}
+
+
+def lowest_rate(key, **more):
+    """The lowest mean over the seeds of the validation losses at the rates that were tried."""
+    rates = {
+        x: RECIPE | more | {"learning_rate": x} for x in "0.002 0.004 0.008 0.016 0.032".split()
+    }
+    rates["0.001"] = RECIPE | more  # the scripts' own
+    words = [" ".join(f"{x}={y}" for x, y in found.items()) for found in rates.values()]
+    found = [values(key, "test", x) for x in words]
+    return [min(np.mean([*losses.values()]) for losses in found if losses)] if any(found) else []
+
+
+def rounded(key, figure):
+    """A figure of the differences from the runs without vector instructions, by seed."""
+    usual = values(key)
+    rows = [x for x in table("results.csv") if x["script"] == key and "DEFAULT" in x["device"]]
+    rows = [x for x in rows if not x["preset"] + x["overrides"] and x["source"] == sources()[key]]
+    return [figure([abs(float(x["test"]) - usual[x["seed"]]) for x in rows])]
+
+
 CHANGES = {  # by the table and the column, or by the column alone
     "change in test": change,
     "transfer change at + GELU": change,
@@ -205,6 +227,11 @@ CHANGES = {  # by the table and the column, or by the column alone
     "tuned change in test": tuned,
     "tuned as published": change,
     "comparison change, both tuned": tuned,
+    "norms 4 layers, validation": lowest_rate,
+    "norms 16 layers, validation": lambda key: lowest_rate(key, n_layer="16"),
+    "rounding mean difference": lambda key: rounded(key, np.mean),
+    "rounding largest difference": lambda key: rounded(key, max),
+    "rounding standard deviation over seeds": lambda key: [np.std([*values(key).values()], ddof=1)],
     "robust in the last step": lambda key: (
         change("train-2", of=WITHOUT.get(key, "none")) if key != "train-2" else {}
     ),

@@ -8,7 +8,7 @@ import sys
 import pytest
 import report
 from common import ROOT, tree
-from lib import figures
+from lib import drawings, figures
 from lib.command import Failure
 from lib.pages import pages, rebuild
 from lib.tables import TABLES, Condition
@@ -303,7 +303,7 @@ def test_candidates_are_listed_whatever_kind_of_setting_they_differ_in(tmp_path)
 # --- Figures ---
 def test_check_finds_figures_that_are_stale_or_missing(tmp_path, monkeypatch):
     """Without drawing them anew."""
-    monkeypatch.setitem(figures.STYLE, "savefig.dpi", 20)
+    monkeypatch.setitem(drawings.STYLE, "savefig.dpi", 20)
     project = Project(tmp_path / "project", CHAIN)
     add_idea(project, "shallow")
     project.rows = [project.make_row(key, s, 2 + s / 9) for key in project.steps for s in (0, 1, 2)]
@@ -313,7 +313,9 @@ def test_check_finds_figures_that_are_stale_or_missing(tmp_path, monkeypatch):
     write_table(project.results / "speed.csv", speeds)
     report.main([], project.root)
     drawn = sorted((project.results / "plots").glob("*.png"))
-    expected = "by-position frontier ideas look loss-curves published robust staircase transfer"
+    expected = (
+        "by-position frontier ideas look loss-curves norms published robust staircase transfer"
+    )
     assert [path.stem for path in drawn] == expected.split()
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in drawn)
     monkeypatch.setitem(sys.modules, "matplotlib", None)  # not there

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from lib.figures import BLUE, GREY, ORANGE, verdict_colour
+from lib.drawings import BLUE, GREY, ORANGE, verdict_colour
 from lib.markdown import change, plus_minus
 from lib.stats import changes, holm, interval, p_value, pairs_needed
 

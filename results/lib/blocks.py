@@ -6,9 +6,11 @@ Each is a function of what was measured and of the page's folder, from which lin
 import math
 from itertools import pairwise
 
+import numpy as np
+
 from lib.chain import chain
 from lib.command import Failure
-from lib.known import AMOUNTS, LAST, MAKEMORE, SAMPLED, WITHOUT
+from lib.known import AMOUNTS, LAST, MAKEMORE, NORMS, SAMPLED, WITHOUT
 from lib.look import CORRECT, LIKELY, START, loss_of
 from lib.markdown import (
     NONE,
@@ -179,6 +181,41 @@ def tuned(m, folder):
         rows.append([link(step, folder), *cells.values(), test, *changes])
     header = ["step", *(f"{rate:g}" for rate in rates), "test", "change in test"]
     return table([*header, "as published"], rows)
+
+
+NEAR = 0.02  # as close to the lowest loss a rate still counts as good
+
+
+def norms(m, folder):
+    """Each kind of normalization: its lowest validation loss, and which rates come close to it."""
+    rows = []
+    for kind, name in NORMS.items():
+        row = [link(m.steps[name], folder)] if name in m.steps else [kind]
+        for found in m.norms.values():
+            means = {rate: np.mean([*losses.values()]) for rate, losses in found[kind].items()}
+            low = min(means.values(), default=None)
+            near = [rate for rate, mean in means.items() if mean <= low + NEAR]
+            best = [f"{rate:g}" for rate, mean in means.items() if mean == low]
+            spread = f"{near[0]:g} to {near[-1]:g}" if near else NONE
+            row += [number(low), *(best or [NONE]), spread]
+        rows.append(row)
+    header = ["normalization"]
+    for layers in m.norms:
+        header += [f"{layers} layers, validation", "at the rate", f"within {NEAR} of it"]
+    return table(header, rows)
+
+
+def rounding(m, folder):
+    """How far rounding alone moves the test loss of a step, beside the spread over its seeds."""
+    rows = []
+    for step in [*m.chain, *filter(None, [m.step("train-2-relu")])]:
+        if pairs := m.rounding(step).values():
+            moved = [abs(plain - usual) for usual, plain in pairs]
+            spread = np.std([*m.values(step.key).values()], ddof=1)
+            figures = np.mean(moved), max(moved), spread
+            rows.append([link(step, folder), len(moved), *(number(x, 6) for x in figures)])
+    header = "step,seeds,mean difference,largest difference,standard deviation over seeds"
+    return table(header.split(","), rows)
 
 
 def recipes(m, folder):
@@ -372,6 +409,18 @@ def runs(m, folder):
     )
 
 
-BLOCKS = [samples, first_run, comparison, chain, losses, published, group, tuned, recipes, unseen]
-BLOCKS += [robust, taken, lists, amounts, makemore, floor, texts, look, likeliest, runs]
+BLOCKS = [
+    samples,
+    first_run,
+    comparison,
+    chain,
+    losses,
+    published,
+    group,
+    tuned,
+    norms,
+    recipes,
+    unseen,
+]
+BLOCKS += [robust, taken, lists, amounts, makemore, floor, texts, look, likeliest, rounding, runs]
 BLOCKS = {function.__name__: function for function in BLOCKS}

@@ -1,5 +1,6 @@
 """The blocks of the page on ideas; those of the chain are in lib/blocks.py."""
 
+from lib import costs
 from lib.blocks import columns, of_steps
 from lib.known import DISTILLED, LOWEST, MODERN, PARTS, TUNED
 from lib.markdown import NONE, average, change, link, number, table
@@ -68,7 +69,8 @@ def distilled(m, folder):
         return NONE if step.key == base else change(m.effect(step.key, base))
 
     def minutes(m, step):
-        return number(m.seconds(step) / 60 or None, 1)  # none where it was not timed
+        minutes = costs.training_seconds(m, step) / 60
+        return number(minutes or None, 1)  # none where it was not timed
 
     own = columns("parameters,seeds,train,test,unseen") | {
         "training minutes": minutes,
@@ -80,10 +82,11 @@ def distilled(m, folder):
 
 def frontier(m, folder):
     """What models cost to hold and to train, and for what cost none of them has a lower loss."""
-    sizes = edge((model.numbers, model.test) for model in m.frontier)
-    times = edge((model.seconds, model.test) for model in m.frontier)
+    models = costs.frontier(m)
+    sizes = edge((model.numbers, model.test) for model in models)
+    times = edge((model.seconds, model.test) for model in models)
     rows = []
-    for model in m.frontier:
+    for model in models:
         lowest = ["size"] if (model.numbers, model.test) in sizes else []
         lowest += ["time"] if (model.seconds, model.test) in times else []
         cost = f"{model.numbers:,}", number(model.seconds / 60, 2), number(model.test)

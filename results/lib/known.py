@@ -39,6 +39,13 @@ WITHOUT = {  # part: a step with it, the same without it, and the last step with
     ),
     "GELU for ReLU": ("train-2", "train-2-2head-4layer-mlp-ln-rope", "train-2-relu"),
 }
+NORMS = {  # the last step with each kind of normalization
+    "none": "train-2-no-norm",
+    "pre-norm": LAST,
+    "post-norm": "train-2-post-norm",
+    "RMSNorm": "train-2-rmsnorm",
+    "QK-norm": "train-2-qk-norm",
+}
 PARTS = {  # what is made of several ideas
     "train-2-modern": [
         "train-2-token-shift",
@@ -64,3 +71,5 @@ NO_CANDIDATES = set(  # settings that make another task, and are not chosen on t
 # Controls isolate a cause, replications repeat what was published, tuned steps are the same with
 # another recipe: they are no ideas, and no part of the family of tests of Holm's correction.
 CONTROLS, REPLICATIONS, TUNED = "controls", "as published", "tuned"
+# The tuned recipe but for its learning rate, which is chosen for every model.
+RECIPE = {"warmup_steps": 200, "lr_decay_to": 0.0, "grad_clip": 1.0}

@@ -12,6 +12,7 @@ import re
 
 from lib.blocks import BLIND
 from lib.command import Failure
+from lib.costs import relative_time
 from lib.known import CONTROLS
 from lib.markdown import NOT_RECORDED, number, plus_minus, signed
 from lib.stats import interval
@@ -69,7 +70,7 @@ COUNTS = {  # a plain number, how it is written, and the steps that are named af
     "learned:A": ("{:.0%}", learned),
     "new-names:A": ("{:.0%}", lambda m, step: m.new_names(step)),
     "probability:A": ("{:.1%}", lambda m, a: math.exp(-m.mean(a).mean) if m.mean(a) else None),
-    "time:A:B": ("{:.0%}", lambda m, a, b: m.time(a, b)),
+    "time:A:B": ("{:.0%}", lambda m, a, b: relative_time(m, a, b)),
     "holds:A": ("{} of {}", holding),
 }
 

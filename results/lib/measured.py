@@ -5,18 +5,17 @@ A *name* is that of a step, or of an n-gram model: `bigram` or `kneser-ney`.
 
 import math
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cached_property
 
 from lib.command import ROOT, Failure
 from lib.known import (
     CONTROLS,
-    DISTILLED,
     LAST,
-    LOWEST,
-    MODERN,
     NO_CANDIDATES,
+    NORMS,
     PARTS,
+    RECIPE,
     REPLICATIONS,
     TUNED,
     WITHOUT,
@@ -46,17 +45,6 @@ def figure(row, loss):
     if loss == "lowest":
         return min((test for _, _, test in row["curve"]), default=None)
     return row[loss]
-
-
-@dataclass
-class Model:
-    """A point of the frontier: what it costs to hold and to train, and its test loss."""
-
-    label: str
-    kind: str
-    numbers: int  # parameters and counts
-    seconds: float  # of training
-    test: float
 
 
 class Tables(dict):
@@ -272,13 +260,6 @@ class Measured:
     def speeds(self):
         return {row["step"]: row for row in self.current("speed.csv")}
 
-    def time(self, name, of):
-        """The training time as a fraction of another step's; None where one was not timed."""
-        if not {name, of} <= self.speeds.keys():
-            return None
-        ms = [self.steps[x].config.steps * self.speeds[x]["ms_per_step"] for x in (name, of)]
-        return ms[0] / ms[1]
-
     def new_names(self, name):
         """The fraction of generated names that are in neither split; None where not counted."""
         rows = [row for row in self.current("generated.csv") if row["step"] == name]
@@ -312,6 +293,8 @@ class Measured:
             if settings.get("validate") and own.keys() <= settings.keys():
                 changed = {x: settings[x] for x in names if settings[x] != own[x]}
                 name = with_settings(step.key, changed)
+                if RECIPE.items() <= changed.items():
+                    continue  # it belongs to a comparison of rates with the tuned recipe
                 if len(changed) < 2 or not step.settings:
                     if self.values(name, condition=VALIDATE):
                         found[tuple(changed.items())] = changed, name
@@ -333,6 +316,28 @@ class Measured:
         names = {rate: with_settings(step.key, {"learning_rate": rate}) for rate in tried}
         found = {rate: self.values(x, condition=VALIDATE) for rate, x in names.items()}
         return {rate: losses for rate, losses in found.items() if losses}
+
+    @cached_property
+    def norms(self):
+        """{layers: {kind of normalization: {rate: validation losses with the tuned recipe}}}."""
+
+        def rates(name, layers):
+            step = self.step(with_settings(name, RECIPE | {"n_layer": layers}))
+            return self.rates(step) if step else {}
+
+        found = {x: {kind: rates(name, x) for kind, name in NORMS.items()} for x in (4, 16)}
+        return {layers: of for layers, of in found.items() if any(of.values())}
+
+    def rounding(self, step):
+        """{seed: (test loss, the same without vector instructions)} of a step.
+
+        A run has none of these if ATEN_CPU_CAPABILITY is set to default: its sums are rounded in
+        another order.
+        """
+        plain = [row for row in self.rows_of(step) if "DEFAULT" in row["device"]]
+        plain = counting(plain, step, self.condition)
+        usual = self.values(step.key)
+        return {seed: (usual[seed], plain[seed]["test"]) for seed in usual.keys() & plain.keys()}
 
     def part_effect(self, idea, of=LAST):
         """The change that a part makes: a step against the idea that is that step without it."""
@@ -359,42 +364,6 @@ class Measured:
             parts = [x for x in WITHOUT.values() if x[0] != of]
             found[name] = {step: self.part_effect(idea, of) for step, _, idea in parts}
         return found
-
-    # --- What a model costs ---
-    def seconds(self, step):
-        """The time of all training steps, those of its teachers included; 0 if it was not timed."""
-        teachers = [with_preset(MODERN, step.preset)] * getattr(step.config, "teachers", 0)
-        ms = [self.speeds.get(key, {}).get("ms_per_step", 0) for key in (step.key, *teachers)]
-        return step.config.steps * sum(ms) / 1000 if all(ms) else 0
-
-    @cached_property
-    def frontier(self):
-        """The n-grams, the chain, the presets, LOWEST, averages and mixtures, if timed, by loss."""
-        found, ngrams = [], self.ngrams()
-        for row in ngrams.values():
-            cost = row["counts"], row["seconds"]
-            found.append(Model(ngram_label(row), "n-gram", *cost, row["test"]))
-        lowest = {script_of(name) for name in LOWEST}
-        ideas = [step for step in self.steps.values() if step.script in lowest]
-        for step in filter(self.runs, [*self.compared, *ideas]):
-            kind = "idea" if step.is_idea else "preset" if step.preset else "step"
-            kind = "student" if step.script.startswith(DISTILLED) else kind
-            (params,) = {row["params"] for row in self.runs(step).values()}
-            test = self.mean(step.key).mean
-            found.append(Model(step.label, kind, params, self.seconds(step), test))
-        for row in self.current("ensemble.csv"):
-            step, several, mixed = self.steps[row["step"]], row["models"] > 1, row["weight"] > 0
-            if not self.seconds(step):
-                continue
-            label = step.label + (f", average of {row['models']}" if several else "")
-            numbers, seconds = row["params"] + row["counts"], row["models"] * self.seconds(step)
-            if mixed and ngrams:
-                seconds += ngrams["kneser-ney"]["seconds"]
-                label, kind = f"{label}, with Kneser-Ney", "mixture"
-                found.append(Model(label, kind, numbers, seconds, row["test"]))
-            elif several and not mixed:
-                found.append(Model(label, "average", numbers, seconds, row["test"]))
-        return sorted((x for x in found if x.seconds), key=lambda model: model.test)
 
     # --- Ideas ---
     @cached_property
