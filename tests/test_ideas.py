@@ -15,7 +15,7 @@ import reproduce
 from common import ROOT, assert_only_differs, bare, load, sections, tree
 from lib.command import Failure
 from lib.files import numbered
-from lib.known import TUNED
+from lib.known import CHOSEN, LONG, TUNED
 from lib.measured import VALIDATE, Measured
 from lib.names import script_of
 from lib.patches import applied, head_of, patches
@@ -110,6 +110,17 @@ def test_a_tuned_step_has_the_peak_rate_with_the_lowest_validation_loss(measured
         means = {rate: sum(found.values()) / len(found) for rate, found in losses.items()}
         assert min(means, key=means.get) == step.config.learning_rate, step.key
         assert len({(*found,) for found in losses.values()}) == 1 and len(losses) > 2, step.key
+
+
+def test_the_preset_long_has_the_settings_with_the_lowest_validation_loss(measured):
+    """Over the seeds that it and another candidate have."""
+    own = tuple(getattr(measured.steps[LONG].config, x) for x in CHOSEN)
+    names = measured.long_candidates
+    chosen = measured.values(names.pop(own), condition=VALIDATE)
+    assert len(names) > 5
+    for tried, name in names.items():
+        worse = changes(measured.values(name, condition=VALIDATE), chosen)
+        assert worse and sum(worse.values()) >= 0, tried
 
 
 # --- How the tools take them ---

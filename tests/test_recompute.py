@@ -172,6 +172,14 @@ def welch(*both):
     return [np.mean(a) - np.mean(b), student(df) * sqrt(one + other)]
 
 
+def against_kneser_ney(key, data):
+    rows = [row for row in table("ngram.csv") if row["data_hash"] == data]
+    (ngram,) = [
+        float(x["test"]) for x in rows if (x["script"], x["model"]) == ("train-2", "Kneser-Ney")
+    ]
+    return minus(values(key, "test", "", data), ngram)
+
+
 SENTENCES = {
     "effect": lambda a, b, loss="test": change(a, of=b, loss=loss),
     "mean": lambda name, loss="test": values(name, loss),
@@ -212,6 +220,19 @@ def rounded(key, figure):
     rows = [x for x in table("results.csv") if x["script"] == key and "DEFAULT" in x["device"]]
     rows = [x for x in rows if not x["preset"] + x["overrides"] and x["source"] == sources()[key]]
     return [figure([abs(float(x["test"]) - usual[x["seed"]]) for x in rows])]
+
+
+def tried(*chosen):
+    """The validation losses of the last step in 20,000 steps: by rate, dropout, weight decay."""
+    found = []
+    for row in table("results.csv"):
+        settings = json.loads(row["settings"])
+        own = [settings.get(x) for x in ("learning_rate", "dropout", "weight_decay")]
+        if [*map(float, chosen)] == own and settings["validate"] and settings["steps"] == 20_000:
+            made_by = row["script"], row["source"], settings["n_embd"], settings["lr_decay_to"]
+            if made_by == ("train-2", sources()["train-2"], 32, 0.0):
+                found.append(float(row["test"]))
+    return found
 
 
 CHANGES = {  # by the table and the column, or by the column alone
@@ -281,6 +302,13 @@ def cells(text):
     for kind, body in re.findall(r"<!-- (\w+)[^>]*? -->\n\n(\|.*?)\n\n<!-- end -->", text, re.S):
         head, _, *rows = (line[2:-2].split(" | ") for line in body.splitlines())
         for label, *found in rows:
+            if kind == "long":
+                yield f"long, {label}", found[-1], [np.mean(tried(label, *found[:2]))]
+            if kind == "lists":
+                for column, cell in zip(head[4:], found[3:], strict=True):
+                    key = KEYS[column.removesuffix(" against Kneser-Ney")]
+                    must = against_kneser_ney(key, LISTS[label])
+                    yield f"lists, {label}, {column}", cell, estimate(must)
             key = KEYS.get(re.sub(r"^\[|\]\(.*", "", label))
             for column, cell in zip(head[1:], found, strict=True):
                 cell = re.sub("<br>vs .*", "", cell)

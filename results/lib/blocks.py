@@ -10,7 +10,7 @@ import numpy as np
 
 from lib.chain import chain
 from lib.command import Failure
-from lib.known import AMOUNTS, LAST, MAKEMORE, NORMS, SAMPLED, WITHOUT
+from lib.known import AMOUNTS, BEST, CHOSEN, LAST, LONG, MAKEMORE, NORMS, SAMPLED, TUNED, WITHOUT
 from lib.look import CORRECT, LIKELY, START, loss_of
 from lib.markdown import (
     NONE,
@@ -23,7 +23,7 @@ from lib.markdown import (
     signed,
     table,
 )
-from lib.measured import ngram_label
+from lib.measured import VALIDATE, ngram_label
 from lib.names import with_preset
 from lib.stats import Interval, interval
 from lib.tables import Condition
@@ -163,24 +163,38 @@ def group(m, folder, *words):
     own = columns("builds on,parameters,seeds,test,change in test,Holm,relative step time")
     if name not in m.groups:  # controls and replications
         del own["Holm"]
+    if any(map(m.tuned_effect, steps)):
+        own["change, both tuned"] = lambda m, step: change(m.tuned_effect(step))
     return of_steps(m, folder, steps, own, first="idea")
 
 
-def tuned(m, folder):
-    """The chain with the tuned recipe: validation losses at each peak rate, and what was chosen."""
-    pairs = [(step, m.tuned(step)) for step in m.chain]
-    losses = {step.key: m.rates(own) for step, own in pairs if own}
+def with_rates(m, folder, steps):
+    """Steps with the tuned recipe: validation losses at each peak rate, and what was chosen."""
+    losses = {step.key: m.rates(step) for step in steps}
     rates = sorted({rate for found in losses.values() for rate in found})
     rows = []
-    for step, own in [(step, own) for step, own in pairs if own]:
+    for step in steps:
         cells = {rate: average(losses[step.key].get(rate)) for rate in rates}
-        chosen = own.config.learning_rate
+        chosen, published = step.config.learning_rate, m.untuned(step)
         cells |= {chosen: f"**{cells[chosen]}**"} if chosen in cells else {}
-        test = average(m.beside_change(own))
-        changes = change(m.tuned_effect(step)), change(m.effect(step.key))
-        rows.append([link(step, folder), *cells.values(), test, *changes])
+        changes = [change(m.tuned_effect(published)), change(m.effect(published.key))]
+        rows.append(
+            [link(published, folder), *cells.values(), average(m.beside_change(step)), *changes]
+        )
     header = ["step", *(f"{rate:g}" for rate in rates), "test", "change in test"]
     return table([*header, "as published"], rows)
+
+
+def tuned(m, folder):
+    """The chain with the tuned recipe."""
+    return with_rates(m, folder, [x for x in map(m.tuned, m.chain) if x])
+
+
+def tuned_ideas(m, folder):
+    """Ideas and controls with the tuned recipe."""
+    chain = [step.script for step in m.chain]
+    found = [x for x in m.group(TUNED) if m.untuned(x).key not in chain]
+    return with_rates(m, folder, found)
 
 
 NEAR = 0.02  # as close to the lowest loss a rate still counts as good
@@ -216,6 +230,17 @@ def rounding(m, folder):
             rows.append([link(step, folder), len(moved), *(number(x, 6) for x in figures)])
     header = "step,seeds,mean difference,largest difference,standard deviation over seeds"
     return table(header.split(","), rows)
+
+
+def long(m, folder):
+    """What was tried for the preset long, on the validation set."""
+    own = tuple(getattr(m.steps[LONG].config, x) for x in CHOSEN) if LONG in m.steps else ()
+    rows = []
+    for tried, name in m.long_candidates.items():
+        losses = m.values(name, condition=VALIDATE)
+        found = average(losses) if tried != own else f"**{average(losses)}**"
+        rows.append([*(f"{x:g}" for x in tried), len(losses), found])
+    return table(["peak learning rate", "dropout", "weight decay", "seeds", "validation"], rows)
 
 
 def recipes(m, folder):
@@ -263,17 +288,17 @@ def taken(m, folder):
 
 
 def lists(m, folder):
-    """The n-gram baselines and the last step on every list."""
-    rows = []
+    """The n-gram baselines of every list, and what the last step and two presets have on it."""
+    models, rows = [m.steps[x] for x in (LAST, LONG, BEST) if x in m.steps], []
     for name in dict.fromkeys(row["data"] for row in m.tables["ngram.csv"]):
         at = m.of_list(name)
         if at and m.values(LAST, condition=at):
             ngrams = [number(row["test"]) for row in m.ngrams(at).values()]
             longest = m.ngrams(at)["kneser-ney"]["context"] + 1
-            against = change(m.effect(LAST, "kneser-ney", condition=at))
-            rows.append([name, *ngrams, longest, average(m.values(LAST, condition=at)), against])
-    header = "list,bigram,Kneser-Ney,its n,+ GELU,+ GELU against Kneser-Ney"
-    return table(header.split(","), rows)
+            against = [m.effect(x.key, "kneser-ney", condition=at) for x in models]
+            rows.append([name, *ngrams, longest, *map(change, against)])
+    header = ["list", "bigram", "Kneser-Ney", "its n"]
+    return table([*header, *(f"{x.label} against Kneser-Ney" for x in models)], rows)
 
 
 def amounts(m, folder):
@@ -418,7 +443,9 @@ BLOCKS = [
     published,
     group,
     tuned,
+    tuned_ideas,
     norms,
+    long,
     recipes,
     unseen,
 ]

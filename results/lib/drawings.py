@@ -167,16 +167,19 @@ def rows_of_changes(figure, labels, title):
 def ideas(figure, data):
     lines = [x for group, rows in data.items() for x in (group, *rows)]
     places = {label: y for y, label in enumerate(lines) if label not in data}
-    figure.set_figheight(1.3 + 0.21 * len(lines))
+    figure.set_figheight(1.6 + 0.21 * len(lines))
     title = "Change in test loss for each idea, with 95% intervals: blue is better, orange worse,\n"
     title += "gray not significant. Filled dots are significant after Holm's correction.\n"
+    title += "Purple: both tuned, where that was run; filled dots are significant.\n"
     title += "* is not compared with + GELU, but with what its table says."
     axes = rows_of_changes(figure, places, title)
     for group, rows in data.items():
         style = {"weight": "bold", "ha": "right", "va": "center"}
         axes.text(-0.01, lines.index(group), group, transform=axes.get_yaxis_transform(), **style)
-        for label, (*found, full) in rows.items():
+        for label, (found, full, tuned) in rows.items():
             dot(axes, places[label], found, verdict_colour(found), full)
+            if tuned:
+                dot(axes, places[label] + 0.3, tuned, PURPLE, tuned[2])
 
 
 def transfer(figure, data):

@@ -68,7 +68,7 @@ def curves_of_chain(m):
 
 
 def ideas_of(m):
-    """{group: {idea: [change, half its interval, whether significant, and after Holm]}}."""
+    """{group: {idea: [change, whether it is significant after Holm, change with both tuned]}}."""
 
     def name(step):
         return step.label + ("*" if step.builds_on != LAST else "")
@@ -77,7 +77,8 @@ def ideas_of(m):
     for group in m.groups:
         for step in m.group(group):
             if step.key in m.family:
-                found = [*pair(m.family[step.key]), step.key in m.surviving]
+                tuned = pair(m.tuned_effect(step))
+                found = [pair(m.family[step.key]), step.key in m.surviving, tuned]
                 groups.setdefault(group, {})[name(step)] = found
     return groups
 

@@ -11,7 +11,8 @@ CHAIN = (  # the eight scripts; any other in the root is somebody's own, and on 
     "train-2",
 )
 LAST = CHAIN[-1]  # on which most ideas build
-BEST = f"{LAST}@best"
+BEST, LONG = f"{LAST}@best", f"{LAST}@long"
+CHOSEN = "learning_rate", "dropout", "weight_decay"  # of LONG, on the validation set
 SAMPLED = CHAIN[0], LAST, BEST  # whose names the first page shows
 GENERATED = LAST, f"{LAST}@final", BEST  # whose names are counted
 BY_POSITION = CHAIN[5], CHAIN[6], f"{LAST}@final"

@@ -10,8 +10,10 @@ from functools import cached_property
 
 from lib.command import ROOT, Failure
 from lib.known import (
+    CHOSEN,
     CONTROLS,
     LAST,
+    LONG,
     NO_CANDIDATES,
     NORMS,
     PARTS,
@@ -20,7 +22,7 @@ from lib.known import (
     TUNED,
     WITHOUT,
 )
-from lib.names import preset_of, script_of, with_preset, with_settings
+from lib.names import join, preset_of, script_of, split, with_preset, with_settings
 from lib.stats import changes, combine, holm, interval, unpaired
 from lib.steps import find, find_steps, fingerprint, like
 from lib.tables import (
@@ -301,9 +303,20 @@ class Measured:
         return [found[key] for key in sorted(found)] if () in found or not step.settings else []
 
     # --- Under other conditions ---
+    @cached_property
+    def tuned_steps(self):
+        """{step: the same with the tuned recipe, of settings.csv}."""
+        return {self.untuned(x).key: x for x in self.steps.values() if x.group == TUNED}
+
     def tuned(self, step):
         """The step with the tuned recipe; None where settings.csv has none."""
-        return self.step(f"{step.script}@{TUNED}") if step.key == step.script else None
+        return self.tuned_steps.get(step.key)
+
+    def untuned(self, tuned):
+        """The step without the tuned recipe."""
+        base, settings = split(tuned.key)
+        own = {x: text for x, text in settings.items() if x not in {"learning_rate", *RECIPE}}
+        return self.step(join(base, own))
 
     def tuned_effect(self, step):
         """The change that a step makes if it and its base have the tuned recipe."""
@@ -338,6 +351,18 @@ class Measured:
         plain = counting(plain, step, self.condition)
         usual = self.values(step.key)
         return {seed: (usual[seed], plain[seed]["test"]) for seed in usual.keys() & plain.keys()}
+
+    @cached_property
+    def long_candidates(self):
+        """{its CHOSEN settings: the name of what was tried}: the last step, otherwise as LONG."""
+        if LONG not in self.steps:
+            return {}
+        last, long = self.steps[LAST], asdict(self.steps[LONG].config)
+        own = {x: value for x, value in long.items() if value != getattr(last.config, x)}
+        tried = {tuple(row["settings"][x] for x in CHOSEN) for row in self.rows_of(last)}
+        settings = {found: own | dict(zip(CHOSEN, found, strict=True)) for found in sorted(tried)}
+        names = {found: with_settings(LAST, words) for found, words in settings.items()}
+        return {x: name for x, name in names.items() if self.values(name, condition=VALIDATE)}
 
     def part_effect(self, idea, of=LAST):
         """The change that a part makes: a step against the idea that is that step without it."""
