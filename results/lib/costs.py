@@ -42,15 +42,17 @@ def training_seconds(m, step):
 
 
 def frontier(m):
-    """The n-grams, the chain, the presets, LOWEST, averages and mixtures, if timed, by loss."""
+    """What was timed of n-grams, chain, presets, LOWEST, averages and mixtures, by loss."""
     found, ngrams = [], m.ngrams()
     for row in ngrams.values():
         cost = row["counts"], row["seconds"]
         found.append(Model(ngram_label(row), "n-gram", *cost, row["test"]))
     lowest = {script_of(name) for name in LOWEST}
     ideas = [step for step in m.steps.values() if step.script in lowest]
-    for step in filter(m.runs, [*m.compared, *ideas]):
-        kind = "idea" if step.is_idea else "preset" if step.preset else "step"
+    tuned = [x for x in map(m.tuned, m.chain) if x]
+    for step in filter(m.runs, [*m.compared, *tuned, *ideas]):
+        own = step.is_idea and step not in tuned
+        kind = "idea" if own else "preset" if step.preset else "step"
         kind = "student" if step.script.startswith(DISTILLED) else kind
         (params,) = {row["params"] for row in m.runs(step).values()}
         test = m.mean(step.key).mean
