@@ -3,8 +3,8 @@
 ReLU is zero for all negative numbers, with a corner at zero. GELU (Hendrycks and Gimpel 2016) is
 nearly the same curve without the corner, and lets some gradient pass where ReLU lets none.
 
-This script also adds what scaling up needs: presets (such as --preset final), all of them wider and
-some trained longer, one shorter, and dropout (Srivastava et al. 2014), which sets numbers to zero
+This script also adds what scaling up needs: presets (such as --preset final), most of them wider,
+some trained longer, one shorter; and dropout (Srivastava et al. 2014), which sets numbers to zero
 at random during training, so that none can rely on any other, and scales up the rest to make up for
 it. Dropout is off unless a preset or --dropout turns it on.
 """
@@ -70,6 +70,7 @@ FINAL = LONG | {"warmup_steps": 200, "lr_decay_to": 0.1, "weight_decay": 0.01, "
 RATE = {"learning_rate": 4e-3, "warmup_steps": 200, "lr_decay_to": 0.0, "grad_clip": 1.0}
 FAST = WIDE | RATE | {"steps": 4000}
 BEST = FAST | {"steps": 20_000, "learning_rate": 3e-3, "dropout": 0.1, "weight_decay": 0.1}
+SMALL = RATE | {"steps": 20_000, "learning_rate": 6e-3, "dropout": 0.05, "weight_decay": 0.02}
 # settings: what differs from the defaults; builds_on: the step that a preset is compared with
 PRESETS = {
     "64x4": {"label": "64x4", "builds_on": "train-2", "settings": WIDE},
@@ -78,6 +79,7 @@ PRESETS = {
     "final": {"label": "final", "builds_on": "train-2@20k", "settings": FINAL},
     "fast": {"label": "fast", "builds_on": "train-2@64x4", "settings": FAST},
     "best": {"label": "best", "builds_on": "train-2@final", "settings": BEST},
+    "long": {"label": "long", "builds_on": "train-2", "settings": SMALL},
 }
 
 # --- Data ---

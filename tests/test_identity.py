@@ -61,8 +61,8 @@ def test_the_presets_build_on_one_another():
     presets = module.PRESETS
     assert {name: presets[name]["settings"] for name in published} == published
     bases = [preset["builds_on"].removeprefix("train-2@") for preset in presets.values()]
-    assert list(presets) == ["64x4", "dropout", "20k", "final", "fast", "best"]
-    assert bases == ["train-2", "64x4", "dropout", "20k", "64x4", "final"]
+    assert list(presets) == ["64x4", "dropout", "20k", "final", "fast", "best", "long"]
+    assert bases == ["train-2", "64x4", "dropout", "20k", "64x4", "final", "train-2"]
 
 
 def test_a_script_has_no_setting_that_it_does_not_use(step):
