@@ -144,8 +144,8 @@ class Attention(nn.Module):
         # Split the width into heads, and move them before T: (B, 3 * n_head, T, head_size).
         qkv = self.qkv(x).view(B, T, 3 * self.n_head, -1).transpose(1, 2)
         q, k, v = qkv.chunk(3, dim=1)  # (B, n_head, T, head_size) each
-        # A score is a sum of d products. In random ones plus and minus mostly cancel, so it grows
-        # with sqrt(d) only. In a wide head that is still too large: softmax would give one key
+        # A score is a sum of d products. With random vectors these mostly cancel, so it grows only
+        # with sqrt(d). In a wide head that is still too large: softmax would give one key
         # nearly all the weight, a small change of the scores would change nothing, and there would
         # be almost no gradient to learn from. Divided by sqrt(d), scores have one size for all d.
         scores = q @ k.transpose(-2, -1) / math.sqrt(k.size(-1))  # (..., T, T): query by key
