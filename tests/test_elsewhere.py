@@ -97,6 +97,7 @@ def test_what_is_taken_away_has_the_sign_of_what_is_added(project):
 TUNED = f"""name,short,label,group,builds_on,text
 "{BASE},learning_rate=0.004,lr_decay_to=0.0",{BASE}@tuned,baseline tuned,tuned,,A.
 "{WIDE},lr_decay_to=0.0",{WIDE}@tuned,wide tuned,tuned,{BASE}@tuned,B.
+"{BASE},head_size=32,lr_decay_to=0.0",{BASE}@tuned-wide,head tuned,tuned,{BASE}@tuned,C.
 """
 
 
@@ -123,6 +124,11 @@ def test_a_step_is_compared_with_its_base_when_both_have_the_tuned_recipe(projec
     assert project.cells("comparison", "double embd")["change, both tuned"] == "−0.1000 (one seed)"
     baseline = project.cells("tuned", "baseline")
     assert list(baseline.values())[1:] == ["2.1000", "**2.0000**", "2.5000", "–", "–"]
+    wide = {"lr_decay_to": 0.0, "head_size": 32}
+    project.add_row(BASE, 0, 2.3, wide, overrides="head_size=32 lr_decay_to=0.0")
+    cells = [*project.cells("tuned_ideas", f"{BASE},head_size=32").values()]
+    assert cells[-3:] == ["2.3000", "−0.2000 (one seed)", "–"]
+    assert "double embd" not in project.block("tuned_ideas")
     assert "tuned" not in project.measured().groups
 
 
