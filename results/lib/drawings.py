@@ -299,7 +299,7 @@ def frontier(figure, data):
         xlabel="numbers that the model holds (logarithmic); the highest losses are cut off",
     )
     panels[1].set(xlabel="training time (minutes, logarithmic)")
-    title = "Test loss against size and training time: no model is below the line"
+    title = "Test loss against size and training time: none of these models is below the line"
     figure.suptitle(title, x=0.02, ha="left", fontsize=12)
     legend_below(figure, panels[0], 7)
 
