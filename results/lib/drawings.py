@@ -78,7 +78,7 @@ def staircase(figure, data):
     axes.set_xticks(range(len(labels)), labels, fontsize=10)
     axes.grid(axis="x", visible=False)
     axes.set(
-        title="Mean test loss of each step; a stair goes down from what the step builds on",
+        title="Mean test loss of each step; a stair starts at the step that it builds on",
         ylabel=LOSS,
     )
     axes.legend(title="one seed, by recipe" if any(x[2] for x in steps.values()) else "one seed")
