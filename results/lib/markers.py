@@ -30,8 +30,8 @@ def transferred(m, sign):
 
 
 def holding(m, step):
-    """In how many conditions a step lowers the loss significantly, and in how many it was tried."""
-    found = [changes.get(step) for changes in m.by_condition.values()]
+    """Under how many other conditions a step lowers the loss significantly, and of how many."""
+    found = [changes.get(step) for name, changes in m.by_condition.items() if name != "seeds"]
     found = [x for x in found if x and x.n > 1]
     return (sum(x.high < 0 for x in found), len(found)) if found else None
 
