@@ -186,9 +186,17 @@ SENTENCES = {
 }
 
 
+TUNED, RATES = {}, {"learning_rate", "grad_clip", "lr_decay_to", "warmup_steps"}
+for name in SHORT.values():
+    if LABELS[name].endswith(", tuned"):
+        base, *words = name.split(",")
+        TUNED[",".join([base, *(x for x in words if x.partition("=")[0] not in RATES)])] = name
+
+
 def tuned(key):
     """The change where a step and its base have the tuned recipe."""
-    return change(f"{key}@tuned") if BASES[key] in BASES else {}  # the baseline has no base
+    has_base = key in TUNED and BASES[key] in BASES  # the baseline has none
+    return change(TUNED[key]) if has_base else {}
 
 
 WITHOUT = {  # the last step without what a step adds
@@ -246,7 +254,10 @@ CHANGES = {  # by the table and the column, or by the column alone
     "robust n_embd 64": lambda key: change(key, "n_embd=64"),
     "robust tuned recipe": tuned,
     "tuned change in test": tuned,
+    "tuned_ideas change in test": tuned,
     "tuned as published": change,
+    "tuned_ideas as published": change,
+    "group change, both tuned": tuned,
     "comparison change, both tuned": tuned,
     "norms 4 layers, validation": lowest_rate,
     "norms 16 layers, validation": lambda key: lowest_rate(key, n_layer="16"),
