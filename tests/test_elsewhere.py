@@ -17,6 +17,7 @@ import invent
 from lib import figures, tables
 from lib.checkpoints import trained
 from lib.costs import frontier
+from lib.markers import count
 from lib.patches import applied
 from lib.stats import edge
 from lib.steps import load
@@ -85,6 +86,19 @@ def test_the_seeds_of_a_split_are_averaged_and_the_interval_is_over_splits(proje
                 project.add_row(key, seed, test, {"split_seed": split}, **words)
     found = project.measured().effect(WIDE, BASE, condition=Condition("--split-seed", "any"))
     assert (found.n, found.mean) == (3, pytest.approx((0.2 + 0.4 + 0.0) / 3))
+
+
+def test_a_step_holds_under_other_conditions_than_that_of_the_comparison(project):
+    """Of which those count that have two runs, or two splits, or more."""
+    for split in None, 1, 2:
+        text = [] if split is None else count(project.measured(), f"holds:{WIDE}")
+        for seed in 0, 1, 2:
+            for key, test in (BASE, 2.0), (WIDE, 1.9 + seed / 1000):
+                words = {"overrides": f"split_seed={split}"} if split else {}
+                project.add_row(key, seed, test, {"split_seed": split or 42}, **words)
+        if split == 1:
+            assert text == (None, "")  # the comparison alone
+    assert count(project.measured(), f"holds:{WIDE}") == (1, "1 of 1")
 
 
 def test_what_is_taken_away_has_the_sign_of_what_is_added(project):
