@@ -320,6 +320,7 @@ def cells(text):
                     key = KEYS[column.removesuffix(" against Kneser-Ney")]
                     must = against_kneser_ney(key, LISTS[label])
                     yield f"lists, {label}, {column}", cell, estimate(must)
+            label = label.partition(": ")[2] if kind == "norms" else label
             key = KEYS.get(re.sub(r"^\[|\]\(.*", "", label))
             for column, cell in zip(head[1:], found, strict=True):
                 cell = re.sub("<br>vs .*", "", cell)

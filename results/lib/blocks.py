@@ -204,7 +204,8 @@ def norms(m, folder):
     """Each kind of normalization: its lowest validation loss, and which rates come close to it."""
     rows = []
     for kind, name in NORMS.items():
-        row = [link(m.steps[name], folder)] if name in m.steps else [kind]
+        step = m.step(name)
+        row = [f"{kind}: {link(step, folder)}" if step else kind]
         for found in m.norms.values():
             means = {rate: np.mean([*losses.values()]) for rate, losses in found[kind].items()}
             low = min(means.values(), default=None)
