@@ -213,12 +213,11 @@ CANONICAL = Condition()
 
 def counting(rows, step, condition=CANONICAL):
     """The rows, oldest first, that count for a step as it is now: {seed, or (split, seed): row}."""
-    settings, _ = condition.parse(step)
+    rows = [row for row in rows if (row["script"], row["preset"]) == (step.script, step.preset)]
+    rows = [row for row in rows if row["source"] == step.source]
+    settings, _ = condition.parse(step) if rows else ({}, "")  # which takes its time
     found = {}
     for row in rows:
-        of = row["script"], row["preset"], row["source"]
-        if of != (step.script, step.preset, step.source):
-            continue
         split = row["settings"].get("split_seed")
         if condition.by_split:
             settings["split_seed"] = split
