@@ -4,9 +4,9 @@ All scripts, presets, ideas:  python results/bench.py
 Some:                         python results/bench.py train-2-2head train-2@64x4,n_layer=2
 An idea, a group of ideas:    python results/bench.py train-2-swiglu positions
 
-Every step takes turns with what it builds on, so that a busy machine slows both alike; the figures
-are medians over the turns, one thread on the CPU. They go into results/speed.csv: let nothing else
-run beside it.
+Every step takes turns with what it builds on, so that a busy machine slows both alike; one with the
+tuned recipe, with the same step without it. The figures are medians over the turns, one thread on
+the CPU. They go into results/speed.csv: let nothing else run beside it.
 """
 
 import statistics
@@ -18,7 +18,8 @@ import lib  # noqa: F401, first, so that Ctrl-C ends the imports below
 import torch
 from lib.command import ROOT, Parser, count, run
 from lib.names import expand
-from lib.steps import chosen, find_steps, load_names, named
+from lib.scripts import load_names
+from lib.steps import chosen, find_steps, timed_against
 from lib.tables import read_table, update_table
 
 
@@ -74,7 +75,7 @@ def main(argv=None, root=ROOT):
     file = root / "data" / "names.txt"
     print(f"{'step':45} ms/step  against what it builds on")
     for step in wanted:
-        base = step.builds_on and named(steps, step.builds_on)
+        base = timed_against(steps, step)
         milliseconds, ratio = compare(step, base, file, options.turns, options.steps)
         against = f"{ratio:.2f} times {base.key}" if base else "–"
         print(f"{step.key:45} {milliseconds:7.2f}  {against}", flush=True)

@@ -21,8 +21,9 @@ from lib.known import BY_POSITION, GENERATED, LAST
 from lib.look import correct_rows, look, other_rows
 from lib.measured import Measured
 from lib.names import expand
+from lib.scripts import load_names
 from lib.stats import error_over_names
-from lib.steps import load_names, named
+from lib.steps import named
 from lib.tables import TABLES, update_table
 
 NUM = 1000  # names are drawn of each

@@ -22,8 +22,9 @@ from lib.checkpoints import trained
 from lib.command import ROOT, Parser, count, run
 from lib.known import LAST
 from lib.ngrams import GRID, KneserNey, choose, losses
+from lib.scripts import load_names
 from lib.stats import error_over_names
-from lib.steps import find_steps, load_names, named
+from lib.steps import find_steps, named
 from lib.tables import CANONICAL, Condition, read_table, update_table
 
 BOTH = Condition("--validate"), CANONICAL
@@ -128,7 +129,7 @@ def main(argv=None, root=ROOT):
     for condition, seed in itertools.product(BOTH, range(options.seeds)):
         trained(step, seed, root / "results", condition, options.seeds)  # lacking ones show now
     load_names(named(steps, LAST).module)
-    kneser_ney = choose(step.module, root / "data" / "names.txt", GRID)
+    kneser_ney = choose(step.module, step.module.Config(), root / "data" / "names.txt", GRID)
     rows = list(rows_of(step, options.seeds, kneser_ney, root))
     update_table(root, "ensemble.csv", ["step"], rows)
     for row in rows:

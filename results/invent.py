@@ -1,13 +1,14 @@
 """Make the bundled list of names from a trained model, and find the lowest loss possible on it.
 
     python results/reproduce.py --again train-2@best
-    python results/invent.py
+    python results/invent.py                                  data/sample-names.txt
+    python results/invent.py data/drawn.txt --num 400000      a longer list
 
 Draws as many names as names.txt has from the best preset, seed 0, at temperature 1. Names repeat,
-as there. An empty name, and one longer than any real name, is drawn again. Writes the names to
-data/sample-names.txt, and to results/floor.csv the losses on them of the very distribution that
-they come from: no model beats those but by chance. Beside them is the entropy of that distribution,
-from ten times as many further names. It takes some minutes. Another processor may draw other names.
+as there. An empty name, and one longer than any real name, is drawn again. Writes the names to the
+file, and to results/floor.csv the losses on them of the very distribution that they come from: no
+model beats those but by chance. Beside them is the entropy of that distribution, from 320,330
+further names. It takes some minutes. Another processor may draw other names.
 """
 
 import math
@@ -16,10 +17,11 @@ import types
 import lib  # noqa: F401, first, so that Ctrl-C ends the imports below
 import torch
 from lib.checkpoints import trained
-from lib.command import ROOT, Parser, run, write_whole
+from lib.command import ROOT, Failure, Parser, count, file_path, run, write_whole
 from lib.known import BEST
+from lib.scripts import load_names
 from lib.stats import error_over_names
-from lib.steps import find_steps, load_names, named
+from lib.steps import find_steps, named
 from lib.tables import read_table, update_table
 
 STEP, SEED = BEST, 0  # the seed of the run, and of the drawing
@@ -55,7 +57,14 @@ def loss(module, model, chars, names, kept):
 
 def main(argv=None, root=ROOT):
     """Draw the list and the further names, and write the list and its floor."""
-    Parser(__doc__).parse_args(argv)
+    parser = Parser(__doc__)
+    text = "where the names go (default: data/sample-names.txt, which is in git)"
+    parser.add_argument("file", nargs="?", type=file_path, metavar="FILE", help=text)
+    text = "how many names, for a FILE of their own (default: as many as names.txt has)"
+    parser.add_argument("--num", type=count, metavar="N", help=text)
+    options = parser.parse_args(argv)
+    if options.num and not options.file:
+        raise Failure("--num is for a FILE of its own: the bundled list has as many as names.txt")
     read_table(root, "floor.csv")  # what is wrong with it shows now
     torch.set_num_threads(1)  # as in the run, so that the digits are the same
     step = named(find_steps(root, [STEP]), STEP)
@@ -65,11 +74,12 @@ def main(argv=None, root=ROOT):
     known = {*real.train_items, *real.test_items}
     num = len(real.train_items) + len(real.test_items)
     generator = torch.Generator().manual_seed(SEED)
-    names, kept = draw(module, model, real, num, generator)
-    path = root / "data" / "sample-names.txt"
+    names, kept = draw(module, model, real, options.num or num, generator)
+    path = options.file or root / "data" / "sample-names.txt"
     write_whole(path, "".join(f"{name}\n" for name in names).encode())
 
     data = module.load_data(path, module.Config(), "cpu")
+    # Ten times as many as names.txt has, so that the entropy has a small error for every list.
     further, _ = draw(module, model, real, 10 * num, generator)
     row = {
         "data": data.name,

@@ -22,7 +22,7 @@ from pathlib import Path
 from lib.command import ROOT, Failure, Parser, run, write_whole
 from lib.names import script_of
 from lib.patches import OWN_STEPS, Made, copied_by, git, head_of, note, scripts
-from lib.steps import load
+from lib.scripts import load
 
 COMMITS, SCRIPTS = 20, "train-2*.py"  # how many that changed a script are looked at
 

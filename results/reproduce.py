@@ -33,7 +33,8 @@ from lib.checkpoints import is_finished, saved_by
 from lib.command import ROOT, Failure, Parser, count, file_path, on_stop, run, split_flags
 from lib.measured import Measured
 from lib.names import expand
-from lib.steps import Step, chosen, load_names, refuse_twice
+from lib.scripts import load_names
+from lib.steps import Step, chosen, refuse_twice
 from lib.tables import Condition, counting
 
 

@@ -18,7 +18,8 @@ import torch
 from lib.checkpoints import read_checkpoint, restore
 from lib.command import ROOT, Failure, Parser, count, file_path, run
 from lib.patches import Made
-from lib.steps import find, find_steps, load
+from lib.scripts import load
+from lib.steps import find, find_steps
 
 
 def find_checkpoint(name, folder, root):

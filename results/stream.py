@@ -19,7 +19,8 @@ import lib  # noqa: F401, first, so that Ctrl-C ends the imports below
 import torch
 from lib.command import ROOT, Failure, Parser, count, file_path, run
 from lib.names import join, split
-from lib.steps import find, find_steps, load, named, refuse_twice, steps_of
+from lib.scripts import load
+from lib.steps import find, find_steps, named, refuse_twice, steps_of
 from lib.tables import TABLES
 
 COLUMNS = TABLES["texts.csv"]

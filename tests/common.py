@@ -2,6 +2,7 @@
 
 import ast
 import csv
+import functools
 import re
 import types
 from pathlib import Path
@@ -115,16 +116,21 @@ def sections(path):
 
     A line end is part of the text, whatever it is.
     """
-    source = Path(path).read_bytes().decode("utf-8")
+    return dict(parts(Path(path).read_bytes().decode("utf-8")))
+
+
+@functools.cache
+def parts(source):
+    """((section, its text), ...) of a script, which many tests ask for."""
     lines = source.split("\n")[ast.parse(source).body[0].end_lineno :]
-    parts = re.split(r"^# --- (.*) ---\n", "\n".join(lines), flags=re.M)
-    return dict(zip(["top", *parts[1::2]], parts[::2], strict=True))
+    found = re.split(r"^# --- (.*) ---\n", "\n".join(lines), flags=re.M)
+    return tuple(zip(["top", *found[1::2]], found[::2], strict=True))
 
 
 def bare(path, *names):
     """The lines of code in these sections, without blank lines, comments and docstrings."""
-    result = []
-    for text in (sections(path)[name] for name in names):
+    result, found = [], sections(path)
+    for text in (found[name] for name in names):
         nodes = [
             n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.FunctionDef | ast.ClassDef)
         ]

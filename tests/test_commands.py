@@ -13,7 +13,7 @@ import pytest
 from common import ROOT, one_error
 from lib import command
 from lib.command import Failure
-from lib.steps import load
+from lib.scripts import load
 from lib.tables import RESULTS, Condition
 
 COMMANDS = sorted(path.stem for path in (ROOT / "results").glob("*.py"))

@@ -34,13 +34,13 @@ def call(project, capsys):
     return run
 
 
-def add_ngram(project, script, test, data_hash=None):
-    """A row of ngram.csv of Kneser-Ney, counted on the names of a script."""
-    path, step = project.results / "ngram.csv", project.steps[BASE]
-    row = {"script": script, "data": "names.txt", "model": "Kneser-Ney", "discount": 0.8}
-    row["data_hash"] = data_hash or step.module.NAMES_SHA256[:12]
+def add_ngram(project, step, test, data_hash=None):
+    """A row of ngram.csv of Kneser-Ney, counted on the names of a step."""
+    path, module = project.results / "ngram.csv", project.steps[BASE].module
+    row = {"step": step, "data": "names.txt", "model": "Kneser-Ney", "discount": 0.8}
+    row["data_hash"] = data_hash or module.NAMES_SHA256[:12]
     row |= NGRAM | {"test": test, "test_from_2nd": test, "test_unseen": test}
-    columns = "script data data_hash model context discount counts seconds train test "
+    columns = "step data data_hash model context discount counts seconds train test "
     columns = f"{columns}test_from_2nd test_unseen test_error".split()
     rows = list(csv.DictReader(path.open())) if path.exists() else []
     write_table(path, [*rows, {column: row[column] for column in columns}])
@@ -49,7 +49,7 @@ def add_ngram(project, script, test, data_hash=None):
 def says(project, idea, *words):
     """Write lines such as `Test: its own` into the head of an idea's patch."""
     patch = project.results / "ideas" / f"{idea.removeprefix('train-2-')}.patch"
-    edit(patch, "Group: depth\n", "Group: depth\n" + "".join(f"{x}: its own\n" for x in words))
+    edit(patch, "Group: depth\n", "Group: depth\n" + "".join(f"{x}\n" for x in words))
     project.look_again()
 
 
@@ -61,7 +61,7 @@ def test_an_idea_that_draws_other_batches_is_compared_unpaired(tmp_path, capsys)
     project.add_rows(LAST, [2.0, 2.1, 2.0])
     project.add_rows(idea, [2.5, 2.7])
     paired = project.measured().effect(idea)
-    says(project, idea, "Batches")
+    says(project, idea, "Batches: its own")
     m = project.measured()
     found = m.effect(idea)
     errors = 0.02 / 2, 0.01 / 3 / 3
@@ -90,7 +90,7 @@ def test_an_idea_that_draws_other_batches_is_compared_unpaired(tmp_path, capsys)
 def test_two_with_different_test_sets_have_no_change(tmp_path):
     project = Project(tmp_path / "project", CHAIN)
     idea = add_idea(project, "split")
-    says(project, idea, "Test")
+    says(project, idea, "Test: its own")
     project.add_rows(LAST, [2.0, 2.1])
     project.add_rows(idea, [2.5, 2.7])
     project.add_row(LAST, 0, 2.2, {"split_seed": 7}, overrides="split_seed=7")
@@ -104,7 +104,7 @@ def test_two_with_different_test_sets_have_no_change(tmp_path):
 def test_an_ngram_model_is_the_one_counted_on_the_same_names(tmp_path, capsys):
     project = Project(tmp_path / "project", CHAIN)
     fewer, other = add_idea(project, "fewer"), add_idea(project, "shallow")
-    says(project, fewer, "Names", "Batches")
+    says(project, fewer, "Names: its own", "Batches: its own")
     add_ngram(project, LAST, 1.5)
     for key in fewer, other:
         project.add_rows(key, [2.0, 2.0])
@@ -113,10 +113,15 @@ def test_an_ngram_model_is_the_one_counted_on_the_same_names(tmp_path, capsys):
     with pytest.raises(Failure, match=f"run python results/ngram.py {fewer}$"):
         compare.main([fewer, "kneser-ney"], project.root)
     add_ngram(project, fewer, 1.9)
+    add_ngram(project, f"{fewer},n_layer=5", 1.6)
+    project.add_row(fewer, 0, 2.0, {"n_layer": 5}, overrides="n_layer=5")
     m = project.measured()
     assert m.effect(fewer, "kneser-ney").mean == pytest.approx(0.1)
     assert m.effect("kneser-ney", fewer).mean == pytest.approx(-0.1)
     assert m.effect(f"{fewer}@64x4", "kneser-ney") is None, "no runs"
+    assert m.effect(f"{fewer},n_layer=5", "kneser-ney").mean == pytest.approx(0.1)
+    says(project, fewer, "Names: its own, by n_layer")
+    assert project.measured().effect(f"{fewer},n_layer=5", "kneser-ney").mean == pytest.approx(0.4)
     with pytest.raises(Failure, match="of the default split alone"):
         compare.main([f"{LAST},validate=True", "kneser-ney"], project.root)
 

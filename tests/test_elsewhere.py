@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import math
 import re
+import shutil
 import sys
 import types
 
@@ -17,11 +18,12 @@ sys.path.insert(0, str(ROOT / "results"))
 import invent
 from lib import figures, tables
 from lib.checkpoints import trained
-from lib.costs import frontier
+from lib.command import Failure
+from lib.costs import frontier, milliseconds
 from lib.markers import count
 from lib.patches import applied
+from lib.scripts import load
 from lib.stats import edge
-from lib.steps import load
 from lib.tables import CANONICAL, TABLES, Condition
 
 
@@ -32,7 +34,7 @@ def project(tmp_path):
 
 def add_ngrams(project, data, digest):
     row = dict.fromkeys(TABLES["ngram.csv"], 1)
-    row |= {"script": "train-2", "data": data, "data_hash": digest, "test": 2, "seconds": 6}
+    row |= {"step": "train-2", "data": data, "data_hash": digest, "test": 2, "seconds": 6}
     rows = [row | {"model": model, "counts": 5_000} for model in ("bigram", "Kneser-Ney")]
     tables.write_table(project.root, "ngram.csv", rows)
 
@@ -182,24 +184,51 @@ def test_rounding_is_measured_by_the_same_seeds_without_vector_instructions(proj
 
 def test_fewer_names_are_a_part_of_the_training_set_and_the_test_set_stays():
     with applied(ROOT) as folder:
-        scripts = {
-            name: load(folder / f"train-2{name}.py")
-            for name in ("", "-tenth-of-names", "-third-of-names")
-        }
+        module, fewer = (load(folder / f"{x}.py") for x in ("train-2", "train-2-fewer-names"))
         path = folder / "list.txt"
         path.write_text(
             "\n".join("".join(x) for x in itertools.product("abcdefg", repeat=3)), "utf-8"
         )
         for validate in (False, True):
-            full, tenth, third = (
-                module.load_data(path, module.Config(validate=validate), "cpu")
-                for module in scripts.values()
-            )
-            for part, share in (tenth, 10), (third, 3):
+            full = module.load_data(path, module.Config(validate=validate), "cpu")
+            for num in 20, 100, 2562:  # the last is more than there are
+                config = fewer.Config(validate=validate, train_names=num)
+                part = fewer.load_data(path, config, "cpu")
                 assert part.test_items == full.test_items
                 assert torch.equal(part.test, full.test)
-                assert part.train_items == full.train_items[: len(full.train_items) // share]
-                assert len(part.train) == len(part.train_items)
+                assert part.train_items == full.train_items[:num]
+                assert torch.equal(part.train, full.train[:num])
+
+
+def test_the_models_for_a_number_of_names_are_those_with_the_lowest_validation_loss(tmp_path):
+    """Beside Kneser-Ney on the same names; the figure shows how far they are above the floor."""
+    project = Project(tmp_path / "project", CHAIN)
+    fewer = "train-2-fewer-names"
+    shutil.copy(ROOT / "results" / "ideas" / "fewer-names.patch", project.results / "ideas")
+    project.look_again()
+    made_up = {"data": "drawn.txt", "data_hash": "aaaaaaaaaaaa"}
+    for steps, validation, test in (500, 2.2, 2.0), (1000, 2.1, 2.05):
+        settings = {"steps": steps, "train_names": 900}
+        words = f"steps={steps} train_names=900"
+        project.add_row(f"{fewer}@long", 0, test, settings, overrides=words, **made_up)
+        settings |= {"validate": True}
+        words += " validate=True"
+        project.add_row(f"{fewer}@long", 0, validation, settings, overrides=words, **made_up)
+    rows = [dict.fromkeys(TABLES["ngram.csv"], 1) | made_up for _ in range(2)]
+    for row, step, loss in zip(rows, (LAST, f"{fewer},train_names=900"), (1.9, 2.3), strict=True):
+        row |= {"step": step, "model": "Kneser-Ney", "discount": 0.5, "test": loss}
+    tables.write_table(project.root, "ngram.csv", rows)
+    floor = dict.fromkeys(TABLES["floor.csv"], 1) | made_up | {"test": 1.8}
+    tables.write_table(project.root, "floor.csv", [floor])
+    header, _, row = project.block("amounts").splitlines()
+    assert row.strip("| ").split(" | ") == [
+        *["drawn.txt", "900", "1.800", "2.300", "2.050 (one seed)", "1,000; 0.05"],
+        *["–", "–"],
+    ]
+    drawn = figures.amounts_of(project.measured())
+    assert drawn["Kneser-Ney"] == [[900, pytest.approx(0.5), 0]]
+    assert drawn["the last step, 32 wide"] == [[900, pytest.approx(0.25), 0]]
+    assert "drawn" not in project.block("floor"), "the chain has no runs on this list"
 
 
 def test_makemores_transformer_has_as_many_parameters_and_never_predicts_padding():
@@ -247,6 +276,20 @@ def test_the_frontier_has_what_was_timed_and_what_averages_cost(project):
         "time |",
         "– |",
     ]
+
+
+def test_a_tuned_step_is_timed_against_itself_without_the_recipe(project):
+    """So that one is not cheaper than the other because each has a chain of ratios of its own."""
+    (project.results / "ideas" / "settings.csv").write_text(TUNED, "utf-8")
+    project.look_again()
+    keys = BASE, WIDE, f"{WIDE},lr_decay_to=0.0"
+    speeds = [dict.fromkeys(TABLES["speed.csv"], 1) for _ in keys]
+    for key, row, ratio in zip(keys, speeds, (1, 2, 1.25), strict=True):
+        of = {"step": key, "fingerprint": project.steps[key].fingerprint, "ms_per_step": 12}
+        row |= of | {"ratio": ratio}
+    tables.write_table(project.root, "speed.csv", speeds)
+    assert milliseconds(project.measured(), keys[2]) == 12 * 2 * 1.25
+    assert count(project.measured(), f"time:{keys[2]}:{WIDE}") == (1.25, "125%")
 
 
 # --- The made-up list ---
@@ -297,6 +340,23 @@ def test_the_floor_of_the_list_is_what_its_model_says_of_it(invented):
         assert row[column] == pytest.approx(total / sum(len(x) + 1 for x in names), abs=2e-6)
     assert row["entropy"] == pytest.approx(row["train"], abs=4 * row["train_error"])
     assert 0 < 2 * row["entropy_error"] < row["train_error"] < row["test_error"]
+
+
+def test_a_longer_list_begins_as_the_bundled_one_and_has_a_file_and_a_floor_of_its_own(
+    invented, monkeypatch
+):
+    project, row = invented
+    bundled = project.root / "data" / "sample-names.txt"
+    before, own = bundled.read_bytes(), project.root / "data" / "drawn.txt"
+    monkeypatch.setattr(invent, "STEP", BASE)
+    num = 2 * before.count(b"\n")
+    invent.main([str(own), "--num", str(num)], project.root)
+    assert own.read_bytes().startswith(before) and bundled.read_bytes() == before
+    assert own.read_bytes().count(b"\n") == num
+    first, second = tables.read_table(project.root, "floor.csv")
+    assert first == row and second["data"] == "drawn.txt"
+    with pytest.raises(Failure, match="--num is for a FILE of its own"):
+        invent.main(["--num", "5"], project.root)
 
 
 CHARS = ["a", "b"]

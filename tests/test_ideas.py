@@ -1,6 +1,7 @@
 """Ideas: every patch applies, keeps the rules and trains; the tools take them as steps."""
 
 import difflib
+import functools
 import itertools
 import os
 import re
@@ -71,6 +72,7 @@ def test_an_idea_keeps_the_rules(name, folder):
 def test_an_idea_trains(name, folder, go):
     """Also with a preset that sets other sizes and dropout, where the idea has presets."""
     module = load(folder / name)
+    module.source_hash = functools.cache(module.source_hash)
     runs = [[]] + ([["--preset", "best", "--n-layer", "2"]] if module.PRESETS else [])
     for words in runs:
         ended = go(module, *words, "--steps", "2", "--batch-size", "2")

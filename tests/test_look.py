@@ -14,7 +14,7 @@ from lib.command import Failure
 from lib.look import draw_attention, encode
 from lib.look import look as look_at
 from lib.patches import applied, git
-from lib.steps import load
+from lib.scripts import load
 from matplotlib.figure import Figure
 from tools import BASE, CHAIN, LAST, LAYERS, add_idea, miniature
 

@@ -95,7 +95,7 @@ def test_the_choice_is_the_lowest_loss_on_the_validation_set(project):
     grid = [(2, 0.9), (2, 0.1), (4, 0.5)]
     models = {given: KneserNey(data.train_items, data.chars, *given) for given in grid}
     found = {x: ngrams.evaluate(model, data)["test"] for x, model in models.items()}
-    chosen = ngrams.choose(module, None, grid)
+    chosen = ngrams.choose(module, module.Config(), None, grid)
     assert found[chosen] == min(found.values()) < max(found.values())
 
 
@@ -103,7 +103,7 @@ def test_the_choice_does_not_see_the_test_split(project, monkeypatch):
     module = project.steps["train-2"].module
     seen = []
     monkeypatch.setattr(ngrams, "losses", lambda model, names: seen.extend(names) or [[1.0]])
-    ngrams.choose(module, None, [(2, 0.5)])
+    ngrams.choose(module, module.Config(), None, [(2, 0.5)])
     data = module.load_data(None, module.Config(), "cpu")
     last_tenth = data.train_items[len(data.train_items) - len(data.train_items) // 10 :]
     assert seen == last_tenth

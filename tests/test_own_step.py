@@ -10,7 +10,7 @@ import reproduce
 import sample
 from lib.command import Failure
 from lib.patches import applied
-from lib.steps import load
+from lib.scripts import load
 from tools import BASE, LAST, edit, miniature
 
 OWN = "train-2-narrow-mlp"

@@ -14,7 +14,7 @@ sys.path.insert(0, str(ROOT / "results"))
 from lib.command import run
 from lib.pages import BLOCKS
 from lib.patches import applied, patches
-from lib.steps import load
+from lib.scripts import load
 from lib.tables import RESULTS, read_csv
 
 PAGES = [ROOT / folder / "README.md" for folder in ("", "results", "results/ideas")]

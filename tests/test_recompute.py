@@ -35,6 +35,11 @@ for path in [*ROOT.glob("train-2*.py"), *ROOT.glob("results/ideas/*.patch")]:
     presets = r'^    "(\S+)": \{"label": "(.+?)", "builds_on": "(.+?)"'
     for preset, label, base in re.findall(presets, text, re.M):
         LABELS[f"{key}@{preset}"], BASES[f"{key}@{preset}"] = label, base
+copies = {f"train-2-{path.stem}" for path in ROOT.glob("results/ideas/*.patch")}
+for key in [key for key in copies if BASES[key] in copies | {"train-2"}]:
+    for preset in [x.partition("@")[2] for x in BASES if x.startswith("train-2@")]:
+        LABELS[f"{key}@{preset}"] = f"{LABELS[key]}, {LABELS[f'train-2@{preset}']}"
+        BASES[f"{key}@{preset}"] = f"{BASES[key]}@{preset}"
 with open(ROOT / "results" / "ideas" / "settings.csv", encoding="utf-8", newline="") as file:
     for row in csv.DictReader(file):
         LABELS[row["name"]], BASES[row["name"]] = row["label"], row["builds_on"]
@@ -73,18 +78,25 @@ def runs(name, overrides="", data=NAMES):
     name, *settings = SHORT.get(name, name).split(",")
     overrides = " ".join(sorted([*overrides.split(), *settings]))
     script, _, preset = name.partition("@")
-    made_by = {"script": script, "preset": preset, "overrides": overrides, "data_hash": data}
-    made_by["source"] = sources().get(script)
-    rows = [row for row in table("results.csv") if made_by.items() <= row.items()]
-    rows = [row for row in rows if row["device"][:3] == "cpu"]
-    if not rows:
-        return {}
-
-    def settings(row):
-        return json.loads(row["settings"]) | {"seed": 0, "threads": 1}
-
-    rows = [row for row in rows if settings(row) == settings(rows[-1])]
+    rows = on_cpu().get((script, preset, overrides, data, sources().get(script)), [])
+    rows = [row for row in rows if read(row["settings"]) == read(rows[-1]["settings"])]
     return {row["seed"]: row for row in reversed(rows)}
+
+
+@cache
+def on_cpu():
+    """The runs on a CPU by what made them."""
+    found = {}
+    for row in table("results.csv"):
+        if row["device"][:3] == "cpu":
+            made_by = [row[x] for x in ("script", "preset", "overrides", "data_hash", "source")]
+            found.setdefault((*made_by,), []).append(row)
+    return found
+
+
+@cache
+def read(text):
+    return json.loads(text) | {"seed": 0, "threads": 1}
 
 
 def values(name, loss="test", *where, counted="train-2"):
@@ -97,9 +109,7 @@ def values(name, loss="test", *where, counted="train-2"):
         return minus(values(name, first, *where), values(name, second, *where))
     if name in ("bigram", "kneser-ney"):
         rows = [row for row in table("ngram.csv") if row["model"].lower() == name]
-        return next(
-            float(x[loss]) for x in rows if (x["script"], x["data_hash"]) == (counted, NAMES)
-        )
+        return next(float(x[loss]) for x in rows if (x["step"], x["data_hash"]) == (counted, NAMES))
     found = runs(name, *where)
     if loss == "lowest":
         return {seed: min(x for _, _, x in json.loads(row["curve"])) for seed, row in found.items()}
@@ -175,7 +185,7 @@ def welch(*both):
 def against_kneser_ney(key, data):
     rows = [row for row in table("ngram.csv") if row["data_hash"] == data]
     (ngram,) = [
-        float(x["test"]) for x in rows if (x["script"], x["model"]) == ("train-2", "Kneser-Ney")
+        float(x["test"]) for x in rows if (x["step"], x["model"]) == ("train-2", "Kneser-Ney")
     ]
     return minus(values(key, "test", "", data), ngram)
 
@@ -234,10 +244,10 @@ def tried(*chosen):
     """The validation losses of the last step in 20,000 steps: by rate, dropout, weight decay."""
     found = []
     for row in table("results.csv"):
-        settings = json.loads(row["settings"])
-        own = [settings.get(x) for x in ("learning_rate", "dropout", "weight_decay")]
-        if [*map(float, chosen)] == own and settings["validate"] and settings["steps"] == 20_000:
-            made_by = row["script"], row["source"], settings["n_embd"], settings["lr_decay_to"]
+        of = read(row["settings"])
+        own = [of.get(x) for x in ("learning_rate", "dropout", "weight_decay")]
+        if [*map(float, chosen)] == own and of["validate"] and of["steps"] == 20_000:
+            made_by = row["script"], row["source"], of["n_embd"], of["lr_decay_to"]
             if made_by == ("train-2", sources()["train-2"], 32, 0.0):
                 found.append(float(row["test"]))
     return found
@@ -325,6 +335,8 @@ def cells(text):
             for column, cell in zip(head[1:], found, strict=True):
                 cell = re.sub("<br>vs .*", "", cell)
                 rule = CHANGES.get(f"{kind} {column}") or CHANGES.get(column)
+                if rule and kind != "parts":
+                    assert key or "gram" in label, f"{kind}: nothing is called {label}"
                 if key and rule and BASES[key] != "None" and kind != "parts":
                     must = estimate(rule(key))
                     yield f"{kind}, {label}, {column}", cell, must

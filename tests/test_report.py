@@ -314,7 +314,8 @@ def test_check_finds_figures_that_are_stale_or_missing(tmp_path, monkeypatch):
     report.main([], project.root)
     drawn = sorted((project.results / "plots").glob("*.png"))
     expected = (
-        "by-position frontier ideas look loss-curves norms published robust staircase transfer"
+        "amounts by-position frontier ideas look loss-curves norms published robust staircase "
+        "transfer"
     )
     assert [path.stem for path in drawn] == expected.split()
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in drawn)

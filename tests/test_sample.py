@@ -8,7 +8,8 @@ import pytest
 import sample
 import torch
 from lib.command import Failure
-from lib.steps import LISTED, load
+from lib.scripts import load
+from lib.steps import LISTED
 from tools import BASE, edit, miniature, write_table
 
 SEED = 3

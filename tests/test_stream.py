@@ -7,7 +7,8 @@ import stream
 import torch
 from common import ROOT, checkpoint, same, stop_at
 from lib.command import Failure
-from lib.steps import LISTED, load
+from lib.scripts import load
+from lib.steps import LISTED
 from lib.tables import TABLES, read_csv
 from tools import CHAIN, LAST, Project, write_table
 

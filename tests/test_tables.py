@@ -7,15 +7,15 @@ import pytest
 from lib import tables
 from lib.tables import update_table
 
-HEADER = "script,data,data_hash,model,context,discount,counts,seconds,train,test,test_from_2nd"
+HEADER = "step,data,data_hash,model,context,discount,counts,seconds,train,test,test_from_2nd"
 HEADER += ",test_unseen,test_error\n"
-KEY = ["script", "data_hash"]
+KEY = ["step", "data_hash"]
 
 
 def make_row(data_hash, model="bigram", seconds=1.5, test=2.25, discount=""):
     """A row of ngram.csv as the command makes it."""
     row = dict.fromkeys(tables.TABLES["ngram.csv"], 2)
-    row |= {"script": "train-2", "data": "x.txt", "data_hash": data_hash, "model": model}
+    row |= {"step": "train-2", "data": "x.txt", "data_hash": data_hash, "model": model}
     return row | {"seconds": seconds, "test": test, "discount": discount, "test_unseen": None}
 
 

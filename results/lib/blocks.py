@@ -8,9 +8,10 @@ from itertools import pairwise
 
 import numpy as np
 
+from lib.amounts import SIZES, by_amount
 from lib.chain import chain
 from lib.command import Failure
-from lib.known import AMOUNTS, BEST, CHOSEN, LAST, LONG, MAKEMORE, NORMS, SAMPLED, TUNED, WITHOUT
+from lib.known import BEST, CHOSEN, LAST, LONG, MAKEMORE, NORMS, SAMPLED, TUNED, WITHOUT
 from lib.look import CORRECT, LIKELY, START, loss_of
 from lib.markdown import (
     NONE,
@@ -24,8 +25,8 @@ from lib.markdown import (
     table,
 )
 from lib.measured import VALIDATE, ngram_label
-from lib.names import with_preset
 from lib.stats import Interval, interval
+from lib.steps import untuned
 from lib.tables import Condition
 
 
@@ -175,7 +176,7 @@ def with_rates(m, folder, steps):
     rows = []
     for step in steps:
         cells = {rate: average(losses[step.key].get(rate)) for rate in rates}
-        chosen, published = step.config.learning_rate, m.untuned(step)
+        chosen, published = step.config.learning_rate, untuned(m.steps, step)
         cells |= {chosen: f"**{cells[chosen]}**"} if chosen in cells else {}
         changes = [change(m.tuned_effect(published)), change(m.effect(published.key))]
         rows.append(
@@ -193,7 +194,7 @@ def tuned(m, folder):
 def tuned_ideas(m, folder):
     """Ideas and controls with the tuned recipe."""
     chain = [step.script for step in m.chain]
-    found = [x for x in m.group(TUNED) if m.untuned(x).key not in chain]
+    found = [x for x in m.group(TUNED) if untuned(m.steps, x).key not in chain]
     return with_rates(m, folder, found)
 
 
@@ -303,16 +304,18 @@ def lists(m, folder):
 
 
 def amounts(m, folder):
-    """The last step and the best preset on fewer names, beside Kneser-Ney on the same names."""
+    """Kneser-Ney and two sizes of the last step for each number of training names of two lists."""
     rows = []
-    for script in AMOUNTS:
-        ngram = m.ngrams(step=m.step(script)).get("kneser-ney")
-        if ngram and script in m.steps:
-            label = "all of the names" if script == LAST else m.label(script)
-            names = script, with_preset(script, "best")
-            found = [m.mean(x, y) for x in names for y in ("test", "lowest")]
-            rows.append([label, number(ngram["test"], 3), *(plus_minus(x, number) for x in found)])
-    return table("training names,Kneser-Ney,+ GELU,its lowest,best,its lowest".split(","), rows)
+    for of in by_amount(m):
+        cells = [number(of.lowest, 3), number(of.kneser_ney, 3)]
+        for size in SIZES:
+            step, loss = of.steps.get(size), of.losses.get(size)
+            cells += [plus_minus(loss, number) if loss else NONE]
+            cells += [f"{step.config.steps:,}; {step.config.dropout:g}" if step else NONE]
+        rows.append([of.list, f"{of.names:,}", *cells])
+    header = "list,training names,lowest possible,Kneser-Ney"
+    sizes = [x for size in SIZES for x in (size, "its steps; dropout")]
+    return table([*header.split(","), *sizes], rows)
 
 
 def makemore(m, folder):
@@ -339,6 +342,8 @@ def floor(m, folder):
     for made_up in m.tables["floor.csv"]:
         at, floor = Condition(data_hash=made_up["data_hash"]), made_up["test"]
         found = {step.label: m.mean(step.key, condition=at) for step in m.chain}
+        if not any(found.values()):
+            continue  # a list for another question
         found |= {ngram_label(row): interval(row["test"]) for row in m.ngrams(at).values()}
         found["blind guess"] = interval(BLIND)
         for label, column in ("the distribution itself", "test"), ("its entropy", "entropy"):

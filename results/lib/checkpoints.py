@@ -3,7 +3,7 @@
 import torch
 
 from lib.command import Failure
-from lib.steps import fingerprint
+from lib.scripts import fingerprint
 from lib.tables import CANONICAL
 
 RUN = {"script", "source", "settings", "data_hash", "chars", "max_len"}

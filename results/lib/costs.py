@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from lib.known import DISTILLED, LOWEST, MODERN
 from lib.measured import ngram_label
 from lib.names import script_of, with_preset
+from lib.steps import timed_against
 
 
 @dataclass
@@ -24,13 +25,13 @@ def milliseconds(m, key):
     It is a product of ratios from the first step on: each was measured in turns with its base, so
     that a machine which is slower for a while changes none of them.
     """
-    row, base = m.speeds.get(key, {}), m.steps[key].builds_on
-    return row.get("ratio", 0) * milliseconds(m, base) if base else row.get("ms_per_step", 0)
+    row, base = m.speeds.get(key, {}), timed_against(m.steps, m.step(key))
+    return row.get("ratio", 0) * milliseconds(m, base.key) if base else row.get("ms_per_step", 0)
 
 
 def relative_time(m, name, of):
     """The training time as a fraction of another step's; None where one was not timed."""
-    times = [m.steps[x].config.steps * milliseconds(m, x) for x in (name, of) if x in m.steps]
+    times = [training_seconds(m, m.steps[x]) for x in (name, of) if x in m.steps]
     return times[0] / times[1] if all(times) and len(times) == 2 else None
 
 

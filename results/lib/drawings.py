@@ -242,6 +242,25 @@ def norms(figure, data):
     legend_below(figure, panels[0], 5)
 
 
+def amounts(figure, data):
+    """Loss above the lowest possible one against the number of names, both logarithmic."""
+    axes = figure.subplots()
+    styles = ("s:", GREY), ("o-", BLUE), ("D-", ORANGE)
+    for (model, points), (style, colour) in zip(data.items(), styles, strict=True):
+        names, above, halves = zip(*points, strict=True)
+        axes.errorbar(
+            names, above, yerr=halves, fmt=style, color=colour, ms=5, capsize=2, label=model
+        )
+    axes.set(xscale="log", yscale="log")
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.set_xticks(names, [f"{x:,}" for x in names])
+    axes.set_yticks(ticks := [0.02, 0.05, 0.1, 0.2, 0.5], [f"{x:g}" for x in ticks])
+    axes.minorticks_off()
+    axes.set(title="Test loss above the lowest possible one, for each number of training names")
+    axes.set(xlabel="training names", ylabel="nats per token above the lowest possible")
+    axes.legend()
+
+
 def by_position(figure, data):
     import matplotlib.ticker
 

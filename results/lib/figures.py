@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from lib import drawings, look
+from lib.amounts import by_amount
 from lib.costs import frontier
 from lib.known import LAST
 from lib.measured import ngram_label
@@ -113,6 +114,19 @@ def frontier_of(m):
     return [[x.label, x.kind, x.numbers, x.seconds / 60, x.test] for x in frontier(m)]
 
 
+def amounts_of(m):
+    """{model: [numbers of names, how far above the lowest possible loss, half its interval]}."""
+    lines = {}
+    for of in by_amount(m):
+        if of.lowest:
+            found = {"Kneser-Ney": of.kneser_ney and [of.kneser_ney, 0]}
+            found |= {f"the last step, {size}": pair(loss) for size, loss in of.losses.items()}
+            for model, loss in found.items():
+                if loss:
+                    lines.setdefault(model, []).append([of.names, loss[0] - of.lowest, loss[1]])
+    return lines
+
+
 def positions_of(m):
     """{step: [positions, losses there of the seeds]}, where at least 100 test names reach."""
     found = {}
@@ -137,6 +151,7 @@ FIGURES = {
     "transfer.png": (transfer_of, drawings.transfer),
     "norms.png": (norms_of, drawings.norms),
     "robust.png": (robust_of, drawings.robust),
+    "amounts.png": (amounts_of, drawings.amounts),
     "by-position.png": (positions_of, drawings.by_position),
     "frontier.png": (frontier_of, drawings.frontier),
     "look.png": (look_of, look.draw_attention),

@@ -22,9 +22,10 @@ from lib.known import (
     TUNED,
     WITHOUT,
 )
-from lib.names import join, preset_of, script_of, split, with_preset, with_settings
+from lib.names import preset_of, script_of, with_preset, with_settings
+from lib.scripts import fingerprint
 from lib.stats import changes, combine, holm, interval, unpaired
-from lib.steps import find, find_steps, fingerprint, like
+from lib.steps import find, find_steps, like, untuned
 from lib.tables import (
     CANONICAL,
     Condition,
@@ -153,6 +154,10 @@ class Measured:
         """The rows of the step's script and preset, whether they count or not."""
         return self.of_script.get((step.script, step.preset), [])
 
+    def todays_rows(self, step):
+        """Those that were made by the script as it is now."""
+        return [row for row in self.rows_of(step) if row["source"] == step.source]
+
     def others(self):
         """The rows that count nowhere, with `why`."""
         return left_out(self.rows, self.steps)
@@ -237,9 +242,9 @@ class Measured:
         condition = condition or self.condition
         if condition.other_split or (step and not step.default_split):
             return {}
-        script = step.names_of if step else LAST
-        of = script, condition.data_hash or self.names_hash
-        rows = [x for x in self.tables["ngram.csv"] if (x["script"], x["data_hash"]) == of]
+        names_of = step.names_of if step else LAST
+        of = names_of, condition.data_hash or self.names_hash
+        rows = [x for x in self.tables["ngram.csv"] if (x["step"], x["data_hash"]) == of]
         found = {row["model"].lower(): row for row in rows}
         return {name: found[name] for name in NGRAMS if name in found}
 
@@ -250,7 +255,7 @@ class Measured:
     def of_list(self, data):
         """The condition of a list by the name of its file; None where no n-grams are of it."""
         rows = self.tables["ngram.csv"]
-        found = {x["data_hash"] for x in rows if (x["script"], x["data"]) == (LAST, data)}
+        found = {x["data_hash"] for x in rows if (x["step"], x["data"]) == (LAST, data)}
         return Condition(data_hash=found.pop()) if len(found) == 1 else None
 
     # --- The other tables, as far as they are of the steps as they are now ---
@@ -306,26 +311,21 @@ class Measured:
     @cached_property
     def tuned_steps(self):
         """{step: the same with the tuned recipe, of settings.csv}."""
-        return {self.untuned(x).key: x for x in self.steps.values() if x.group == TUNED}
+        tuned = [step for step in self.steps.values() if step.group == TUNED]
+        return {untuned(self.steps, step).key: step for step in tuned}
 
     def tuned(self, step):
         """The step with the tuned recipe; None where settings.csv has none."""
         return self.tuned_steps.get(step.key)
 
-    def untuned(self, tuned):
-        """The step without the tuned recipe."""
-        base, settings = split(tuned.key)
-        own = {x: text for x, text in settings.items() if x not in {"learning_rate", *RECIPE}}
-        return self.step(join(base, own))
-
     def tuned_effect(self, step):
         """The change that a step makes if it and its base have the tuned recipe."""
-        tuned = step.builds_on and self.tuned(step)
-        return tuned and self.effect(tuned.key)
+        both = [self.tuned(x) for x in (step, self.step(step.builds_on or step.key))]
+        return self.effect(*(x.key for x in both)) if step.builds_on and all(both) else None
 
     def rates(self, step):
         """{rate: validation losses} of a step: of its runs that differ in the peak rate alone."""
-        tried = sorted({row["settings"]["learning_rate"] for row in self.rows_of(step)})
+        tried = sorted({row["settings"]["learning_rate"] for row in self.todays_rows(step)})
         names = {rate: with_settings(step.key, {"learning_rate": rate}) for rate in tried}
         found = {rate: self.values(x, condition=VALIDATE) for rate, x in names.items()}
         return {rate: losses for rate, losses in found.items() if losses}
@@ -347,10 +347,16 @@ class Measured:
         A run has none of these if ATEN_CPU_CAPABILITY is set to default: its sums are rounded in
         another order.
         """
-        plain = [row for row in self.rows_of(step) if "DEFAULT" in row["device"]]
-        plain = counting(plain, step, self.condition)
-        usual = self.values(step.key)
-        return {seed: (usual[seed], plain[seed]["test"]) for seed in usual.keys() & plain.keys()}
+        rows = {True: [], False: []}
+        for row in self.rows_of(step):
+            rows["DEFAULT" in row["device"]].append(row)
+        plain, usual = (counting(rows[x], step, self.condition) for x in (True, False))
+        pairs = {seed: (usual[seed], plain[seed]) for seed in usual.keys() & plain.keys()}
+        return {
+            seed: (a["test"], b["test"])
+            for seed, (a, b) in sorted(pairs.items())
+            if a["torch"] == b["torch"]
+        }
 
     @cached_property
     def long_candidates(self):
@@ -359,7 +365,7 @@ class Measured:
             return {}
         last, long = self.steps[LAST], asdict(self.steps[LONG].config)
         own = {x: value for x, value in long.items() if value != getattr(last.config, x)}
-        tried = {tuple(row["settings"][x] for x in CHOSEN) for row in self.rows_of(last)}
+        tried = {tuple(row["settings"][x] for x in CHOSEN) for row in self.todays_rows(last)}
         settings = {found: own | dict(zip(CHOSEN, found, strict=True)) for found in sorted(tried)}
         names = {found: with_settings(LAST, words) for found, words in settings.items()}
         return {x: name for x, name in names.items() if self.values(name, condition=VALIDATE)}

@@ -6,6 +6,7 @@ A history is what precedes a character in its name. It begins with END, so it is
 import itertools
 import math
 from collections import Counter, defaultdict
+from dataclasses import replace
 
 import numpy as np
 
@@ -102,12 +103,14 @@ def evaluate(model, data):
     return {name: loss and round(loss, 6) for name, loss in figures.items()}
 
 
-def choose(module, file, grid):
+def choose(module, config, file, grid):
     """The (context, discount) of the grid that is best on the validation set."""
-    data = module.load_data(file, module.Config(validate=True), "cpu")
-    found = {}
+    data = module.load_data(file, replace(config, validate=True), "cpu")
+    found, model = {}, None
     for context, discount in grid:
-        model = KneserNey(data.train_items, data.chars, context, discount)
+        if not model or model.context != context:  # the counts do not depend on the discount
+            model = KneserNey(data.train_items, data.chars, context, discount)
+        model.discount = discount
         found[context, discount] = mean_loss(losses(model, data.test_items))
         print(f"context {context}, discount {discount}: validation {found[context, discount]:.4f}")
     return min(found, key=found.get)

@@ -5,70 +5,20 @@ one name, see lib/names.py.
 """
 
 import difflib
-import hashlib
 import inspect
-import io
 import re
-import sys
 import types
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 
 from lib.command import ROOT, Failure
 from lib.files import numbered
-from lib.known import CHAIN, LAST, PRESETS_ONLY
+from lib.known import CHAIN, LAST, PRESETS_ONLY, RECIPE, TUNED
 from lib.names import OF_A_RUN, expand, flags, join, script_of, split, with_preset
 from lib.patches import OWN_STEPS, Made, group_of, head_of, note
-
-NEEDED = set("BUILDS_ON PRESETS NAMES_SHA256 Config load_data parse run_name source_hash".split())
-
-
-# --- Scripts ---
-def load(path):
-    """The training script as a module; unlike an import, this leaves no __pycache__ behind."""
-    path = Path(path)
-    if not path.is_file():
-        raise Failure(f"there is no script {path.name}")
-    module = types.ModuleType(path.stem.replace("-", "_"))
-    module.__file__ = str(path)
-    sys.modules[module.__name__] = module  # dataclasses look their module up there
-    try:
-        code = compile(path.read_bytes(), path, "exec", optimize=0)  # python -OO drops docstrings
-        exec(code, vars(module))
-    except (Exception, SystemExit) as error:  # a script in the making can raise anything
-        reason = f"{type(error).__name__}: {error}"
-        raise Failure(f"cannot load {path.name}, {reason}: fix it or move it away") from error
-    lacking = NEEDED - vars(module).keys()
-    if lacking:
-        raise Failure(f"{path.name} is no training script, it has no {', '.join(sorted(lacking))}")
-    return module
-
-
-def load_names(module):
-    """makemore's names, downloaded on first use: no other data is comparable."""
-    data = module.load_data(None, module.Config(), "cpu")
-    if data.hash != module.NAMES_SHA256[:12]:
-        raise Failure("data/names.txt is not to be had, or not makemore's: see data/README.md", 1)
-    return data
-
-
-def parsed(module, words, what):
-    """What the script's own command line makes of the words: its options, Config and overrides."""
-    said = io.StringIO()
-    try:
-        with redirect_stderr(said):  # argparse's usage is of the script
-            return module.parse(words)
-    except SystemExit as error:
-        reason = said.getvalue().strip() or str(error.code)
-        raise Failure(f"{what}: {reason.rpartition('error: ')[2]}") from error
-
-
-def fingerprint(source, settings):
-    """Short hash of all that a result depends on but the seed and the threads."""
-    items = sorted(item for item in settings.items() if item[0] not in ("seed", "threads"))
-    return hashlib.sha256(f"{source} {items}".encode()).hexdigest()[:12]
+from lib.scripts import fingerprint, load, parsed, source_of
 
 
 # --- Steps ---
@@ -87,7 +37,8 @@ class Step:
     settings: dict = field(default_factory=dict)  # in which it differs from its script or preset
     listed: Path | None = None  # settings.csv, if that has it
     short: str | None = None  # its other name there
-    # {"Batches", "Names", "Test": the script whose own they are}, also of what it builds on
+    # {"Batches", "Names", "Test": (script whose own they are, the setting that decides, or None)},
+    # also of what it builds on
     own: dict = field(default_factory=dict)
 
     @cached_property
@@ -102,12 +53,10 @@ class Step:
     def docstring(self):
         return inspect.cleandoc(self.module.__doc__ or "")
 
-    @property
+    @cached_property
     def source(self):
         """The hash of what in its script makes the results."""
-        if not hasattr(self.module, "hashed"):  # the presets of a script share it
-            self.module.hashed = self.module.source_hash()
-        return self.module.hashed
+        return source_of(self.module)
 
     @property
     def file(self):
@@ -142,9 +91,14 @@ class Step:
         return fingerprint(self.source, asdict(self.config))
 
     def says(self, what):
-        """Whether its patch, or the docstring of its script, has the line `WHAT: its own`."""
+        """What its patch, or the docstring of its script, says is its own.
+
+        The line `WHAT: its own` says that it is the script's; with `, by FIELD` at its end, that a
+        setting decides. None without such a line.
+        """
         head = head_of(self.patch) if self.patch else self.docstring
-        return re.search(rf"^{what}: its own$", head, flags=re.M) is not None
+        found = re.search(rf"^{what}: its own(?:, by (\w+))?$", head, flags=re.M)
+        return found and (self.script, found[1])
 
     @property
     def batches(self):
@@ -158,8 +112,11 @@ class Step:
 
     @property
     def names_of(self):
-        """The script on whose names n-gram models are counted to compare with it."""
-        return self.own.get("Names") or self.own.get("Test") or LAST
+        """The step on whose names n-gram models are counted to compare with it."""
+        script, setting = self.own.get("Names") or self.own.get("Test") or (LAST, None)
+        value = getattr(self.config, setting, None) if setting else None
+        usual = value == getattr(type(self.config)(), setting or "", None)
+        return script if usual else join(script, {setting: value})
 
     def limits(self, name):
         """The smallest and the largest value of a setting, as far as it has any."""
@@ -287,6 +244,24 @@ def chosen(steps, names):
     return [step for key, step in (steps | called).items() if key in called]
 
 
+def untuned(steps, tuned):
+    """The step that one with the tuned recipe is without it; None where it is not here."""
+    base, settings = split(tuned.key)
+    own = {x: text for x, text in settings.items() if x not in {"learning_rate", *RECIPE}}
+    return find(steps, join(base, own))
+
+
+def timed_against(steps, step):
+    """The step with which it takes turns when it is timed; None for the first of the chain.
+
+    That is what it builds on, but for a tuned step, the same without the recipe: a tuned model and
+    an untuned one have one chain of ratios.
+    """
+    if step.group == TUNED:
+        return untuned(steps, step)
+    return step.builds_on and named(steps, step.builds_on)
+
+
 def refuse_twice(step, words):
     """Raise Failure for a flag whose field is in the step's name, too."""
     if step.settings and words:
@@ -309,6 +284,7 @@ class Steps(dict):
     def __init__(self, root, names=None):
         super().__init__()
         self.root, self.made, self.seen = root, Made(root), set()
+        self.groups = {x[:-3]: group_of(patch) for x, patch in self.made.patches.items()}
         self.listed = root / "results" / "ideas" / "settings.csv"
         self.rows = numbered(self.listed, LISTED)
         self.partial = names is not None
@@ -334,15 +310,14 @@ class Steps(dict):
         for name in names:
             base, *_ = name.split(",")
             group, script = base.partition("@")[0], base.partition("@")[0].removesuffix(".py")
-            found += [x[:-3] for x, patch in self.made.patches.items() if group_of(patch) == group]
+            found += [x for x, its_group in self.groups.items() if its_group == group]
             found.append(script)
             for line, row in self.rows:
                 with at_line(self.listed, line):
                     of = script_of(row["name"])
                     if script == of or group == (row["group"] or OWN_STEPS) or base == row["short"]:
                         found += [of, script_of(row["builds_on"] or of)]
-        known = {path.stem for path in self.root.glob("train-2*.py")}
-        known |= {name[:-3] for name in self.made.patches}
+        known = {path.stem for path in self.root.glob("train-2*.py")} | self.groups.keys()
         return [script for script in dict.fromkeys(found) if script in known]
 
     def add(self, script, asked=False):
@@ -423,8 +398,8 @@ class Steps(dict):
         """Take over what is not as usual in the data of the script that its script builds on."""
         base = self[step.script].builds_on
         above = self[script_of(base)].own if base else {}
-        said = {what: step.script for what in ("Batches", "Names", "Test") if step.says(what)}
-        step.own = above | said
+        said = {what: step.says(what) for what in ("Batches", "Names", "Test")}
+        step.own = above | {what: own for what, own in said.items() if own}
 
     def compare_presets(self, step):
         """A preset that the script's base has as well is compared with the base's.

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from lib.command import Failure, Parser, file_path, write_whole
 from lib.files import numbered
-from lib.steps import fingerprint, parsed
+from lib.scripts import fingerprint, parsed
 
 
 # --- Columns, and how each is read ---
@@ -67,7 +67,7 @@ RESULTS = """script preset overrides seed params train test test_from_2nd test_u
 torch data data_hash source finished settings samples curve""".split()
 TABLES = {  # besides results.csv
     "speed.csv": "step fingerprint ms_per_step ratio threads device torch",
-    "ngram.csv": "script data data_hash model context discount counts seconds train test "
+    "ngram.csv": "step data data_hash model context discount counts seconds train test "
     "test_from_2nd test_unseen test_error",
     "texts.csv": "script text text_hash block_size seed params characters loss random_windows "
     "seconds device torch source finished settings",
@@ -214,7 +214,7 @@ CANONICAL = Condition()
 def counting(rows, step, condition=CANONICAL):
     """The rows, oldest first, that count for a step as it is now: {seed, or (split, seed): row}."""
     rows = [row for row in rows if (row["script"], row["preset"]) == (step.script, step.preset)]
-    rows = [row for row in rows if row["source"] == step.source]
+    rows = [row for row in rows if row["source"] == step.source] if rows else []
     settings, _ = condition.parse(step) if rows else ({}, "")  # which takes its time
     found = {}
     for row in rows:
