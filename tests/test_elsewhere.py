@@ -163,7 +163,7 @@ def test_a_kind_of_normalization_has_its_lowest_loss_and_the_rates_that_come_clo
         for seed, loss in enumerate(found):
             project.add_row(LAST, seed, loss, recipe | {"learning_rate": rate}, overrides=words)
     (row,) = re.findall(r"^\| pre-norm: \[\+ GELU\].*", project.block("norms"), re.M)
-    assert row.strip("| ").split(" | ")[1:] == ["2.0050", "0.004", "0.004 to 0.008"]
+    assert row.strip("| ").split(" | ")[1:] == ["2.0050", "0.004", "0.004, 0.008"]
     drawn = figures.norms_of(project.measured())[4]
     assert drawn["pre-norm"][0.016] == pytest.approx(2.15)
     assert drawn["none"] == dict.fromkeys(losses)

@@ -209,15 +209,14 @@ def norms(m, folder):
         row = [f"{kind}: {link(step, folder)}" if step else kind]
         for found in m.norms.values():
             means = {rate: np.mean([*losses.values()]) for rate, losses in found[kind].items()}
-            low = min(means.values(), default=None)
-            near = [rate for rate, mean in means.items() if mean <= low + NEAR]
-            best = [f"{rate:g}" for rate, mean in means.items() if mean == low]
-            spread = f"{near[0]:g} to {near[-1]:g}" if near else NONE
-            row += [number(low), *(best or [NONE]), spread]
+            best = min(means, key=means.get, default=None)
+            near = [f"{rate:g}" for rate, mean in means.items() if mean <= means[best] + NEAR]
+            chosen = NONE if best is None else f"{best:g}"
+            row += [number(means.get(best)), chosen, ", ".join(near) or NONE]
         rows.append(row)
     header = ["normalization"]
     for layers in m.norms:
-        header += [f"{layers} layers, validation", "at the rate", f"within {NEAR} of it"]
+        header += [f"{layers} layers, validation", "at the rate", f"rates within {NEAR} of it"]
     return table(header, rows)
 
 

@@ -227,7 +227,7 @@ def norms(figure, data):
         for i, (kind, found) in enumerate(kinds.items()):
             rates = [float(rate) for rate in found]
             losses = [np.nan if loss is None else loss for loss in found.values()]
-            style = {"color": COLOURS[(0, 1, 2, 3, 7)[i]], "marker": "osD^v"[i], "ms": 5}
+            style = {"color": [*COLOURS[:4], PURPLE][i], "marker": "osD^v"[i], "ms": 5}
             axes.plot(rates, losses, label=kind, **style)
             for rate, loss in zip(rates, losses, strict=True):
                 if np.isnan(loss):
@@ -238,7 +238,7 @@ def norms(figure, data):
         axes.set_xticks(rates, [f"{rate:g}" for rate in rates], fontsize=9.5)
         axes.set(title=f"{layers} layers", xlabel="peak learning rate")
     panels[0].set_ylim(min(means) - 0.01, top + 0.01)
-    panels[0].set(ylabel="validation loss (nats per token)")
+    panels[0].set(ylabel="validation loss (nats per token), cut off above")
     legend_below(figure, panels[0], 5)
 
 
