@@ -6,7 +6,7 @@ import html
 import re
 
 from lib.known import QUESTIONS
-from lib.markdown import cell, plus_minus
+from lib.markdown import NOT_RECORDED, cell, change
 
 
 def diff(old, new):
@@ -41,7 +41,8 @@ def chain(m, folder):
         title = title.partition(":")[2].strip()
         summary = html.escape(QUESTIONS.get(step.key, title))
         base = m.step(step.builds_on)
-        found = plus_minus(m.effect(step.key))
+        effect = m.effect(step.key)
+        found = change(effect, digits=3).removesuffix(".") if effect else NOT_RECORDED
         blocks += [
             f"<details>\n<summary><b>{html.escape(step.label)}</b>: {summary}</summary>",
             f"{title[:1].upper()}{title[1:]}",

@@ -33,6 +33,7 @@ def number(value, digits=4):
 
 def signed(value, digits=4):
     """+0.1234 or −0.1234, with a minus sign of the width of the plus."""
+    value = round(value, digits) + 0.0  # no -0.0
     return f"{value:+.{digits}f}".replace("-", "−")
 
 
