@@ -47,15 +47,15 @@ class Config:
     steps: int = option(5000, "training steps")
     batch_size: int = option(32, "names per batch")
     learning_rate: float = option(1e-3, "peak learning rate", low=0)
-    lr_decay_to: float = option(1.0, "fraction of the peak that a cosine ends at", low=0, high=1)
-    warmup_steps: int = option(0, "steps over which the learning rate rises to its peak", low=0)
+    lr_decay_to: float = option(1.0, "the cosine's end, as a fraction of the peak", low=0, high=1)
+    warmup_steps: int = option(0, "training steps in which the rate rises to its peak", low=0)
     weight_decay: float = option(0.0, "AdamW's weight decay, on all parameters", low=0)
     grad_clip: float = option(0.0, "maximum norm of the gradient; 0 means no clipping", low=0)
-    eval_interval: int = option(500, "steps between evaluations")
+    eval_interval: int = option(500, "training steps between evaluations")
     seed: int = option(0, "seed of all random numbers but the split's", low=0, high=2**63 - 1)
     split_seed: int = option(42, "seed of the training/test split", low=0, high=2**63 - 1)
     threads: int = option(1, "CPU threads", high=1024)
-    validate: bool = option(False, "hold out a tenth of the training set, test on that", low=0)
+    validate: bool = option(False, "hold out a tenth of the training set; test on it", low=0)
 
 
 PRESETS = {}  # named sets of hyperparameters: train-2.py has some
@@ -77,14 +77,17 @@ class Data:
 
 
 def load_data(file, config, device, keep=True):
-    """Read one name per line (of names.txt if `file` is None), split 80/20 by line, and encode."""
+    """Read one name per line (names.txt if `file` is None; `keep` saves a download), split, encode.
+
+    The split is 80/20 by line.
+    """
     path, content = (Path(file), Path(file).read_bytes()) if file else read_names(keep)
     items = read_items(path, content)
-    # A model can learn its training names by heart, so it is judged by lines that are held back.
+    # A model can learn its training names by heart, so it is judged on lines that were held back.
     random.Random(config.split_seed).shuffle(items)
     cut, end = int(0.8 * len(items)), len(items)
     if config.validate:
-        # A setting that was chosen on the test set fits that set: it would be unseen no longer.
+        # A setting chosen on the test set is fitted to it, so choices need a set of their own.
         cut, end = cut - cut // 10, cut
     if not 0 < cut < end:
         sys.exit(f"error: {printable(path)} has {len(items)} names, too few to train and test")
@@ -106,7 +109,10 @@ def count_tokens(tokens):
 
 
 def draw_batches(data, config):
-    """For every step, the rows of its batch, (steps, batch_size), and the length of the longest."""
+    """For every training step: the rows of its batch, (steps, batch_size), and the longest length.
+
+    A generator of its own gives every script the same batches for the same seed.
+    """
     generator = torch.Generator().manual_seed(config.seed)
     rows = torch.randint(len(data.train), (config.steps, config.batch_size), generator=generator)
     # A slice needs its length on the CPU: asking a GPU for it at every step would stall training.
@@ -116,7 +122,7 @@ def draw_batches(data, config):
 
 # --- Model ---
 # In the shapes, B is the number of names in a batch, and T the number of positions: one per token.
-# ... is every dimension before the last two: B here, and B, n_head with several heads.
+# ... is every dimension before the last two: B here; B, n_head in the scripts with several heads.
 class Attention(nn.Module):
     """n_head heads of causal attention (Vaswani et al. 2017): (B, T, n_embd) -> (B, T, n_embd).
 
@@ -131,7 +137,7 @@ class Attention(nn.Module):
         if config.n_embd % config.n_head:
             sys.exit("error: --n-embd must be a multiple of --n-head")
         self.n_head = config.n_head
-        self.qkv = nn.Linear(config.n_embd, 3 * config.n_embd, bias=False)  # three in one
+        self.qkv = nn.Linear(config.n_embd, 3 * config.n_embd, bias=False)  # q, k, v in one
         # The causal mask: -inf above the diagonal, where the key comes after the query, else 0.
         mask = torch.full((max_len, max_len), -math.inf).triu(1)
         self.register_buffer("mask", mask, persistent=False)  # moves with .to(), is not saved
@@ -142,10 +148,10 @@ class Attention(nn.Module):
         # Split the width into heads, and move them before T: (B, 3 * n_head, T, head_size).
         qkv = self.qkv(x).view(B, T, 3 * self.n_head, -1).transpose(1, 2)
         q, k, v = qkv.chunk(3, dim=1)  # (B, n_head, T, head_size) each
-        # A score is a sum of d products. With random vectors these mostly cancel, so it grows only
-        # with sqrt(d). In a wide head that is still too large: softmax would give one key
-        # nearly all the weight, a small change of the scores would change nothing, and there would
-        # be almost no gradient to learn from. Divided by sqrt(d), scores have one size for all d.
+        # A score is a sum of d = head_size products. With random vectors these mostly cancel, so it
+        # grows only with sqrt(d). In a wide head even that is too much: softmax would give one key
+        # nearly all the weight, small changes of the scores would not matter, and there would be
+        # hardly any gradient to learn from. Divided by sqrt(d), scores are as large for any d.
         scores = q @ k.transpose(-2, -1) / math.sqrt(k.size(-1))  # (..., T, T): query by key
         # Position t predicts the token at t + 1, so it must not see later positions. Adding -inf
         # to a score makes its weight e^-inf = 0. Padding comes last, so this hides it as well.
@@ -199,17 +205,17 @@ class Transformer(nn.Module):
 
 
 def make_model(config, data, device):
-    """A model with random weights, the same for a seed on every device."""
+    """A model with random weights: the same ones for the same seed, on every device."""
     torch.manual_seed(config.seed)
     return Transformer(config, len(data.chars) + 2, data.max_len).to(device)
 
 
 # --- Training ---
 def masked_loss(logits, targets, reduction="mean"):
-    """Cross-entropy, -log p in nats, the unit of the natural logarithm, where targets are not PAD.
+    """Cross-entropy: the mean of -log p over the targets, in nats (log is the natural logarithm).
 
-    p is the probability that softmax gives to the target: a certain one costs 0, an impossible one
-    infinity. PAD is no part of a name, so it is not counted.
+    p is the probability of the target. F.cross_entropy applies softmax to the logits itself, which
+    is why the model does not. p = 1 costs 0, p = 0 infinity. PAD is no part of a name: not counted.
     (B, T, vocab_size), (B, T) -> (), the mean; with reduction="none" -> (B * T,), 0 where PAD.
     """
     logits, targets = logits.flatten(0, 1), targets.flatten()
@@ -217,10 +223,10 @@ def masked_loss(logits, targets, reduction="mean"):
 
 
 def learning_rate(step, config):
-    """Linear warm-up to the peak, then a cosine that falls to lr_decay_to of the peak.
+    """Linear warm-up to the peak, then a cosine that falls to the fraction lr_decay_to of the peak.
 
-    Warm-up keeps the first steps small, while AdamW's running means rest on few gradients. With the
-    default, lr_decay_to = 1, the cosine does not fall: the rate is constant.
+    Warm-up keeps the first updates small, while the running means of AdamW (see make_optimizer)
+    rest on few gradients. With the default, lr_decay_to = 1, the rate is constant.
     """
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / config.warmup_steps
@@ -253,13 +259,13 @@ def train(model, optimizer, data, config, state, checkpoint):
         # Each target is the token after its input: [1, 2, 23, 2] -> [2, 23, 2, 1] for ava.
         inputs, targets = tokens[:, :-1], tokens[:, 1:]  # (B, T) each
 
-        # Forward: how surprising is each next character to the model?
+        # Forward: how surprising is each next token to the model?
         loss = masked_loss(model(inputs), targets)
 
         # Backward: how would the loss change with each parameter?
         optimizer.zero_grad()
         loss.backward()
-        if config.grad_clip:  # one odd batch must not throw the parameters far off
+        if config.grad_clip:  # so that one odd batch cannot throw the parameters far off
             nn.utils.clip_grad_norm_(model.parameters(), config.grad_clip)
 
         # Update: move every parameter a small step in the direction that lowers the loss.
@@ -284,10 +290,10 @@ def generate(model, data, num, generator, prompt="", temperature=1.0, top_k=0):
     model.eval()  # switches dropout off, in the scripts that have it
     device = next(model.parameters()).device
     tokens = torch.tensor([[BOUNDARY, *(data.chars.index(char) + 2 for char in prompt)]] * num)
-    # Finished names keep being extended until all are: the rows of a tensor have one length.
+    # Finished names grow on until all are finished: the rows of a tensor have one length.
     while tokens.size(1) < data.max_len and not (tokens[:, 1:] == BOUNDARY).any(dim=1).all():
         logits = model(tokens.to(device))[:, -1].cpu() / temperature  # (num, vocab_size)
-        logits[:, PAD] = -math.inf  # no character
+        logits[:, PAD] = -math.inf  # PAD is never drawn
         if top_k:
             least = logits.topk(min(top_k, logits.size(1))).values[:, -1:]  # (num, 1)
             logits = logits.masked_fill(logits < least, -math.inf)
@@ -631,7 +637,7 @@ def parse(argv):
         kind = on_off if entry.type is bool else {"type": entry.type}
         add("--" + entry.name.replace("_", "-"), default=argparse.SUPPRESS, help=text, **kind)
     if PRESETS:
-        add("--preset", choices=PRESETS, help="set of the above; flags override it")
+        add("--preset", choices=PRESETS, help="a named set of the above; single flags override it")
     devices = [name for name in ("cpu", "cuda", "mps") if getattr(torch, name).is_available()]
     text = "to train on; models of this size train no faster on a GPU (default: cpu)"
     add("--device", choices=devices, default="cpu", help=text)
@@ -677,7 +683,7 @@ def print_start(run, data):
 
 
 def print_end(losses, samples, data):
-    """What came out."""
+    """The final losses, and ten names that the model invents."""
     for figure, loss in losses.items():
         if loss is not None:
             print(f"{figure:14} {loss:.4f} nats per token")
