@@ -41,7 +41,17 @@ def band(axes, x, seeds, **style):
 def reference_lines(axes, x, found, side="right"):
     for label, loss in found.items():
         axes.axhline(loss, **REFERENCE)
-        axes.text(x, loss, label, ha=side, va="bottom", fontsize=10, color="#444444", zorder=3)
+        box = {"facecolor": "white", "edgecolor": "none", "pad": 1}  # no line strikes it through
+        style = {"fontsize": 10, "color": "#444444", "bbox": box, "zorder": 3}
+        axes.annotate(
+            label,
+            (x, loss),
+            xytext=(0, 3),
+            textcoords="offset points",
+            ha=side,
+            va="bottom",
+            **style,
+        )
 
 
 def staircase(figure, data):
@@ -51,8 +61,8 @@ def staircase(figure, data):
     steps = {label: found for label, found in data["steps"].items()}
     places = {label: x for x, label in enumerate(steps)}
     recipes = (
-        ("as published, upper figures", BLUE, "o", 1),
-        ("tuned, lower figures", ORANGE, "D", 2),
+        ("published recipe (upper number)", BLUE, "o", 1),
+        ("tuned recipe (lower number)", ORANGE, "D", 2),
     )
     for name, colour, marker, place in recipes:
         means = {label: np.mean(found[place]) for label, found in steps.items() if found[place]}
@@ -81,7 +91,7 @@ def staircase(figure, data):
         title="Mean test loss of each step; a stair starts at the step that it builds on",
         ylabel=LOSS,
     )
-    axes.legend(title="one seed, by recipe" if any(x[2] for x in steps.values()) else "one seed")
+    axes.legend(title="each mark is one seed")
 
 
 def published(figure, data):
@@ -100,7 +110,7 @@ def published(figure, data):
     axes.legend(unique.values(), unique.keys())
     axes.set_yticks(range(len(data)), data)
     axes.invert_yaxis()
-    axes.set(title="Published and our losses, with 95% intervals over seeds")
+    axes.set(title="Published losses and ours, with 95% intervals over seeds")
     axes.set(xlabel="test loss from the 2nd letter on (nats per token)")
 
 
@@ -135,7 +145,7 @@ def loss_curves(figure, data):
     for label, y in zip(ends, apart([*ends.values()], (high - low) / 24), strict=True):
         line = {"arrowstyle": "-", "color": colours[label], "shrinkA": 2, "relpos": (0, 0.5)}
         at = {"xytext": (1.05 * last, y), "va": "center", "fontsize": 10, "arrowprops": line}
-        axes.annotate(label, (last, ends[label]), color=colours[label], annotation_clip=False, **at)
+        axes.annotate(label, (last, ends[label]), annotation_clip=False, **at)
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.set(title="Test loss during training: mean and range over the seeds")
     axes.set(xlabel="training step", ylabel=LOSS)
@@ -165,21 +175,24 @@ def rows_of_changes(figure, labels, title):
 
 
 def ideas(figure, data):
-    lines = [x for group, rows in data.items() for x in (group, *rows)]
-    places = {label: y for y, label in enumerate(lines) if label not in data}
+    lines = [x for group, rows in data.items() for x in ("", group, *rows)][1:]
+    places = {label: y for y, label in enumerate(lines) if label and label not in data}
     figure.set_figheight(1.6 + 0.21 * len(lines))
     title = "Change in test loss for each idea, with 95% intervals: blue is better, orange worse,\n"
     title += "gray not significant. Filled dots are significant after Holm's correction.\n"
-    title += "Purple: both tuned, where that was run; filled dots are significant.\n"
     title += "* is not compared with + GELU, but with what its table says."
     axes = rows_of_changes(figure, places, title)
+    axes.tick_params(axis="x", top=True, labeltop=True)
     for group, rows in data.items():
         style = {"weight": "bold", "ha": "right", "va": "center"}
         axes.text(-0.01, lines.index(group), group, transform=axes.get_yaxis_transform(), **style)
         for label, (found, full, tuned) in rows.items():
             dot(axes, places[label], found, verdict_colour(found), full)
             if tuned:
-                dot(axes, places[label] + 0.3, tuned, PURPLE, tuned[2])
+                y = places[label] + 0.25
+                axes.errorbar(tuned[0], y, xerr=tuned[1], fmt="Dk", ms=4, capsize=2, lw=1.2)
+    axes.plot([], [], "Dk", ms=4, label="the same, both with the tuned recipe")
+    legend_below(figure, axes, 1)
 
 
 def transfer(figure, data):
@@ -197,7 +210,8 @@ def transfer(figure, data):
 def robust(figure, data):
     figure.set_size_inches(8.6, 6.4)
     panels = figure.subplots(2, -(-len(data) // 2), sharey=True).flat
-    conditions = [*next(iter(data.values()))]
+    conditions = {"seeds": "as in the comparison", "splits": "over six splits"}
+    conditions = [conditions.get(x, x) for x in next(iter(data.values()))]
     for (label, changes), axes in zip(data.items(), panels, strict=False):
         axes.axvline(0, color="black", linewidth=0.8)
         for y, found in enumerate(changes.values()):
@@ -213,7 +227,7 @@ def robust(figure, data):
         axes.axis("off")
     figure.supxlabel(f"{CHANGE}; each panel has a scale of its own", fontsize=11)
     title = "What each step changes under other conditions, with 95% intervals:\n"
-    title += "blue is better, orange worse, gray not significant"
+    title += "blue is better, orange worse, gray not significant; an empty row was not run"
     figure.suptitle(title, x=0.02, ha="left", fontsize=11)
 
 
@@ -236,7 +250,8 @@ def norms(figure, data):
                     axes.annotate(f"{kind}: no run", (rate, top - 0.012 * i), fontsize=9, **at)
         axes.set_xscale("log", base=2)
         axes.set_xticks(rates, [f"{rate:g}" for rate in rates], fontsize=9.5)
-        axes.set(title=f"{layers} layers", xlabel="peak learning rate")
+        axes.set(title=f"The last step, {layers} layers, by peak rate: means over two seeds")
+        axes.set(xlabel="peak learning rate")
     panels[0].set_ylim(min(means) - 0.01, top + 0.01)
     panels[0].set(ylabel="validation loss (nats per token), cut off above")
     legend_below(figure, panels[0], 5)
@@ -266,16 +281,16 @@ def by_position(figure, data):
 
     figure.set_figheight(6)
     above, below = figure.subplots(2, sharex=True, height_ratios=(3, 2))
-    dots = {"marker": "o", "markersize": 4}
-    for i, (label, (positions, losses)) in enumerate(data.items(), start=5):
-        band(above, positions, losses, color=COLOURS[i % 8], label=label, **dots)
+    for i, (label, (positions, losses)) in enumerate(data.items()):
+        style = {"color": COLOURS[(5 + i) % 8], "marker": "osD"[i % 3], "markersize": 4}
+        band(above, positions, losses, label=label, **style)
     (before, (positions, old)), (after, (_, new)) = [*data.items()][:2]
     change, name = np.array(new) - np.array(old), f"{after} against {before}"
-    band(below, positions, change, color=COLOURS[6], label=name, **dots)
+    band(below, positions, change, color=COLOURS[6], label=name, marker="o", markersize=4)
     above.legend()
     below.legend()
     above.set(title="Test loss by position: mean and range over the seeds", ylabel=LOSS)
-    below.set(xlabel="position of the predicted character, as far as 100 test names reach")
+    below.set(xlabel="position of the predicted character, where at least 100 test names reach")
     below.set(ylabel="change in test loss")
     below.axhline(0, color="black", linewidth=0.8)
     below.xaxis.set_major_locator(matplotlib.ticker.MultipleLocator(1))
@@ -284,7 +299,7 @@ def by_position(figure, data):
 def frontier(figure, data):
     figure.set_size_inches(11, 6.5)
     panels = figure.subplots(1, 2, sharey=True)
-    kinds = {"n-gram": ("s", GREY), "step": ("o", BLUE), "preset": ("o", COLOURS[2])}
+    kinds = {"n-gram": ("s", GREY), "step": ("o", BLUE), "preset": ("P", COLOURS[2])}
     kinds |= {"idea": ("D", ORANGE), "student": ("*", "black")}
     kinds |= {"average": ("^", COLOURS[3]), "mixture": ("v", PURPLE)}
     names = {kind: f"{kind}s" for kind in kinds}
@@ -305,20 +320,18 @@ def frontier(figure, data):
         left = max(8, (max(shown) / min(shown)) ** 0.45)  # room for the labels
         axes.set_xlim(min(shown) / left, max(shown) * 1.5)
         axes.plot([best[-1][0], axes.get_xlim()[1]], [best[-1][1]] * 2, "k-", lw=1, zorder=1)
-        heights = apart([y for _, _, y in labels], 0.008)
+        heights = apart([y for _, _, y in labels], 0.0095)
         for (label, x, y), height in zip(labels, heights, strict=True):
             line = {"arrowstyle": "-", "color": "#999999", "lw": 0.7, "shrinkB": 3}
             line["relpos"] = 1, 0.5
-            at = {"xytext": (axes.get_xlim()[0] * 1.1, height), "fontsize": 8.5, "va": "center"}
+            at = {"xytext": (axes.get_xlim()[0] * 1.1, height), "fontsize": 10, "va": "center"}
             axes.annotate(label, (x, y), arrowprops=line, **at).set_in_layout(False)
     low = min(point[4] for point in data)
-    panels[0].set_ylim(low - 0.01, top)
-    panels[0].set(
-        ylabel=LOSS,
-        xlabel="numbers that the model holds (logarithmic); the highest losses are cut off",
-    )
+    panels[0].set_ylim(low - 0.02, top)
+    panels[0].set(ylabel=LOSS, xlabel="numbers that the model holds (logarithmic)")
     panels[1].set(xlabel="training time (minutes, logarithmic)")
-    title = "Test loss against size and training time: none of these models is below the line"
+    title = "Test loss against size and training time: none of these models is below the line;\n"
+    title += "the highest losses are cut off"
     figure.suptitle(title, x=0.02, ha="left", fontsize=12)
     legend_below(figure, panels[0], 7)
 
