@@ -177,7 +177,7 @@ def rows_of_changes(figure, labels, title):
 def ideas(figure, data):
     lines = [x for group, rows in data.items() for x in ("", group, *rows)][1:]
     places = {label: y for y, label in enumerate(lines) if label and label not in data}
-    figure.set_figheight(1.6 + 0.21 * len(lines))
+    figure.set_figheight(2.4 + 0.21 * len(lines))
     title = "Change in test loss for each idea, with 95% intervals: blue is better, orange worse,\n"
     title += "gray not significant. Filled dots are significant after Holm's correction.\n"
     title += "* is not compared with + GELU, but with what its table says."
@@ -261,15 +261,15 @@ def amounts(figure, data):
     """Loss above the lowest possible one against the number of names, both logarithmic."""
     axes = figure.subplots()
     styles = ("s:", GREY), ("o-", BLUE), ("D-", ORANGE)
-    for (model, points), (style, colour) in zip(data.items(), styles, strict=True):
+    for (model, points), (style, colour) in zip(data.items(), styles, strict=False):
         names, above, halves = zip(*points, strict=True)
-        axes.errorbar(
-            names, above, yerr=halves, fmt=style, color=colour, ms=5, capsize=2, label=model
-        )
+        style = {"fmt": style, "color": colour, "ms": 5, "capsize": 2, "label": model}
+        axes.errorbar(names, above, yerr=halves, **style)
     axes.set(xscale="log", yscale="log")
-    axes.xaxis.set_major_formatter("{x:,.0f}")
+    names = sorted({x for points in data.values() for x, _, _ in points})
     axes.set_xticks(names, [f"{x:,}" for x in names])
-    axes.set_yticks(ticks := [0.02, 0.05, 0.1, 0.2, 0.5], [f"{x:g}" for x in ticks])
+    ticks = 0.02, 0.05, 0.1, 0.2, 0.5
+    axes.set_yticks(ticks, [f"{x:g}" for x in ticks])
     axes.minorticks_off()
     axes.set(title="Test loss above the lowest possible one, for each number of training names")
     axes.set(xlabel="training names", ylabel="nats per token above the lowest possible")
