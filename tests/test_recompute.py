@@ -253,6 +253,30 @@ def tried(*chosen):
     return found
 
 
+def of_amount(preset, data, num):
+    """The test losses by seed of the settings with the lowest validation loss, and these settings.
+
+    The runs on all names are those of the last step.
+    """
+    script = "train-2" if num == 25_626 else "train-2-fewer-names"
+    groups = {}
+    for row in table("results.csv"):
+        made_by = row["script"], row["preset"], row["data"], row["source"]
+        of = read(row["settings"])
+        if made_by == (script, preset, data, sources()[script]) and row["device"][:3] == "cpu":
+            if of.get("train_names", num) == num:
+                key = json.dumps({x: of[x] for x in of if x != "validate"}, sort_keys=True)
+                found = groups.setdefault(key, {}).setdefault(of["validate"], {})
+                found.setdefault(row["seed"], float(row["test"]))
+    if script == "train-2":
+        groups = {x: of for x, of in groups.items() if len(of.get(False, ())) == 5}
+    else:
+        groups = {x: of for x, of in groups.items() if True in of}
+    mean = {x: np.mean([*of.get(True, {0: 0}).values()]) for x, of in groups.items()}
+    best = min(mean, key=mean.get, default=None)
+    return (groups[best].get(False, {}), json.loads(best)) if best else ({}, {})
+
+
 CHANGES = {  # by the table and the column, or by the column alone
     "change in test": change,
     "transfer change at + GELU": change,
@@ -318,6 +342,21 @@ def sentences(text):
         yield f"{kind} {words}", found, must
 
 
+def amount_cells(data, num, floor, kneser_ney, *of_sizes):
+    """The losses in a row of the table of numbers of names."""
+    num = int(num.replace(",", ""))
+    step = f"train-2-fewer-names,train_names={num}"
+    step = {2_562: "train-2-fewer-names", 25_626: "train-2"}.get(num, step)
+    rows = [x for x in table("ngram.csv") if (x["step"], x["data"]) == (step, data)]
+    ngram = [float(x["test"]) for x in rows if x["model"] == "Kneser-Ney"]
+    yield f"amounts, {data}, {num}, Kneser-Ney", kneser_ney, ngram
+    for preset, loss, chosen in ("long", *of_sizes[:2]), ("best", *of_sizes[2:]):
+        losses, settings = of_amount(preset, data, num)
+        yield f"amounts, {data}, {num}, {preset}", loss, estimate(losses)
+        if settings:
+            assert chosen == f"{settings['steps']:,}; {settings['dropout']:g}"
+
+
 def cells(text):
     """(where, the cell's text, what must be there) of the tables of losses and changes."""
     for kind, body in re.findall(r"<!-- (\w+)[^>]*? -->\n\n(\|.*?)\n\n<!-- end -->", text, re.S):
@@ -325,6 +364,8 @@ def cells(text):
         for label, *found in rows:
             if kind == "long":
                 yield f"long, {label}", found[-1], [np.mean(tried(label, *found[:2]))]
+            if kind == "amounts":
+                yield from amount_cells(label, *found)
             if kind == "lists":
                 for column, cell in zip(head[4:], found[3:], strict=True):
                     key = KEYS[column.removesuffix(" against Kneser-Ney")]
