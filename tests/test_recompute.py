@@ -357,6 +357,14 @@ def amount_cells(data, num, floor, kneser_ney, *of_sizes):
             assert chosen == f"{settings['steps']:,}; {settings['dropout']:g}"
 
 
+def list_cells(data, header, found):
+    """The leads of Kneser-Ney in a row of the table of lists."""
+    for column, cell in zip(header, found, strict=True):
+        key = KEYS[column.removesuffix(" against Kneser-Ney")]
+        must = against_kneser_ney(key, LISTS[data])
+        yield f"lists, {data}, {column}", cell, estimate(must)
+
+
 def cells(text):
     """(where, the cell's text, what must be there) of the tables of losses and changes."""
     for kind, body in re.findall(r"<!-- (\w+)[^>]*? -->\n\n(\|.*?)\n\n<!-- end -->", text, re.S):
@@ -367,10 +375,7 @@ def cells(text):
             if kind == "amounts":
                 yield from amount_cells(label, *found)
             if kind == "lists":
-                for column, cell in zip(head[4:], found[3:], strict=True):
-                    key = KEYS[column.removesuffix(" against Kneser-Ney")]
-                    must = against_kneser_ney(key, LISTS[label])
-                    yield f"lists, {label}, {column}", cell, estimate(must)
+                yield from list_cells(label, head[4:], found[3:])
             label = label.partition(": ")[2] if kind == "norms" else label
             key = KEYS.get(re.sub(r"^\[|\]\(.*", "", label))
             for column, cell in zip(head[1:], found, strict=True):
