@@ -23,13 +23,13 @@ NAMES = "0a30b5557f19"  # the hash of names.txt
 csv.field_size_limit(2**31 - 1)  # a curve can be long
 
 LABELS, BASES, SHORT = {}, {}, {}  # by the name of a step, as train-2@64x4
-OWN = {}  # {script: what is its own: Batches, Test}
+OWN = {}  # {script: what is its own: Batches, Test, Names}
 for path in [*ROOT.glob("train-2*.py"), *ROOT.glob("results/ideas/*.patch")]:
     key, text = (
         f"train-2-{path.stem}".replace("train-2-train-2", "train-2"),
         path.read_text("utf-8"),
     )
-    OWN[key] = {*re.findall("^(Batches|Test): its own$", text, re.M)}
+    OWN[key] = {*re.findall("^(Batches|Test|Names): its own", text, re.M)}
     LABELS[key] = text.removeprefix('"""').partition(":")[0]
     BASES[key] = re.search(r'^[+ ]?BUILDS_ON = "?(.+?)"?$', text, re.M)[1]
     presets = r'^    "(\S+)": \{"label": "(.+?)", "builds_on": "(.+?)"'
@@ -165,7 +165,10 @@ def change(name, *where, of=None, loss="test"):
     """Paired by seed; unpaired where one of them draws other batches; none between test sets."""
     base = of or base_of(name)
     scripts = [SHORT.get(x, x).split(",")[0].partition("@")[0] for x in (name, base)]
-    counted = scripts[0] if "Test" in OWN.get(scripts[0], ()) else "train-2"
+    words = [x for x in SHORT.get(name, name).split(",") if x.startswith("train_names=")]
+    counted = (
+        ",".join([scripts[0], *words]) if OWN.get(scripts[0], set()) - {"Batches"} else "train-2"
+    )
     both = [values(x, loss, *where, counted=counted) for x in (name, base)]
     own = set() if scripts[0] == scripts[1] else set().union(*(OWN.get(x, ()) for x in scripts))
     if "Test" in own and "kneser-ney" not in scripts:
