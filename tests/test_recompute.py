@@ -166,9 +166,8 @@ def change(name, *where, of=None, loss="test"):
     base = of or base_of(name)
     scripts = [SHORT.get(x, x).split(",")[0].partition("@")[0] for x in (name, base)]
     words = [x for x in SHORT.get(name, name).split(",") if x.startswith("train_names=")]
-    counted = (
-        ",".join([scripts[0], *words]) if OWN.get(scripts[0], set()) - {"Batches"} else "train-2"
-    )
+    own_names = OWN.get(scripts[0], set()) - {"Batches"}
+    counted = ",".join([scripts[0], *words]) if own_names else "train-2"
     both = [values(x, loss, *where, counted=counted) for x in (name, base)]
     own = set() if scripts[0] == scripts[1] else set().union(*(OWN.get(x, ()) for x in scripts))
     if "Test" in own and "kneser-ney" not in scripts:
