@@ -73,7 +73,7 @@ def main(argv=None, root=ROOT):
     wanted = chosen(steps, names)
     load_names(next(step.module for step in steps.values() if not step.is_idea))
     file = root / "data" / "names.txt"
-    print(f"{'step':45} ms/step  against what it builds on")
+    print(f"{'step':45} ms/step  against its base")
     for step in wanted:
         base = timed_against(steps, step)
         milliseconds, ratio = compare(step, base, file, options.turns, options.steps)

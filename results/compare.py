@@ -48,7 +48,7 @@ def no_change(m, names, flags):
     if {*empty} & {*NGRAMS}:
         if m.condition.other_split or not all(step.default_split for step in steps):
             return "n-gram models are recorded for the test set of the default split alone"
-        own = [step.names_of for step in steps if step.names_of != LAST]
+        own = [x for x in map(m.counted_on, steps) if x != LAST]
         data = ["--data", str(m.condition.data)] if m.condition.data else []
         words = ["python results/ngram.py", *own, *data]
     else:

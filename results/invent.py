@@ -1,8 +1,8 @@
 """Make the bundled list of names from a trained model, and find the lowest loss possible on it.
 
-    python results/reproduce.py --again train-2@best
-    python results/invent.py                                  data/sample-names.txt
-    python results/invent.py data/drawn.txt --num 400000      a longer list
+The model:         python results/reproduce.py --again train-2@best
+The bundled list:  python results/invent.py
+A longer one:      python results/invent.py data/drawn.txt --num 400000
 
 Draws as many names as names.txt has from the best preset, seed 0, at temperature 1. Names repeat,
 as there. An empty name, and one longer than any real name, is drawn again. Writes the names to the
@@ -64,7 +64,11 @@ def main(argv=None, root=ROOT):
     text = "how many names, for a FILE of their own (default: as many as names.txt has)"
     parser.add_argument("--num", type=count, metavar="N", help=text)
     options = parser.parse_args(argv)
-    if options.num and not options.file:
+    bundled = root / "data" / "sample-names.txt"
+    path = options.file or bundled
+    if path.resolve() == (root / "data" / "names.txt").resolve():
+        raise Failure("names.txt is what the model learned from: name another FILE")
+    if options.num and path.resolve() == bundled.resolve():
         raise Failure("--num is for a FILE of its own: the bundled list has as many as names.txt")
     read_table(root, "floor.csv")  # what is wrong with it shows now
     torch.set_num_threads(1)  # as in the run, so that the digits are the same
@@ -76,7 +80,6 @@ def main(argv=None, root=ROOT):
     num = len(real.train_items) + len(real.test_items)
     generator = torch.Generator().manual_seed(SEED)
     names, kept = draw(module, model, real, options.num or num, generator)
-    path = options.file or root / "data" / "sample-names.txt"
     write_whole(path, "".join(f"{name}\n" for name in names).encode())
 
     data = module.load_data(path, module.Config(), "cpu")

@@ -122,6 +122,14 @@ def test_an_ngram_model_is_the_one_counted_on_the_same_names(tmp_path, capsys):
     assert m.effect(f"{fewer},n_layer=5", "kneser-ney").mean == pytest.approx(0.1)
     says(project, fewer, "Names: its own, by n_layer")
     assert project.measured().effect(f"{fewer},n_layer=5", "kneser-ney").mean == pytest.approx(0.4)
+    there = project.measured("--n-layer", "5")
+    assert there.effect(fewer, "kneser-ney").mean == pytest.approx(0.4), "as in the name"
+    assert m.pairing(f"{fewer},n_layer=5", fewer) == "paired"
+    says(project, fewer, "Batches: its own, by n_layer")
+    assert project.measured().pairing(f"{fewer},n_layer=5", fewer) == "unpaired"
+    says(project, fewer, "Names: its own, by n_layers")
+    assert fewer not in project.steps
+    assert "'Names: its own, by n_layers', but there is no setting" in capsys.readouterr().err
     with pytest.raises(Failure, match="of the default split alone"):
         compare.main([f"{LAST},validate=True", "kneser-ney"], project.root)
 

@@ -72,8 +72,9 @@ def test_ngrams_are_compared_on_the_test_set_of_the_default_split_alone(project)
 def test_runs_on_another_made_up_list_are_not_set_against_this_floor(project):
     """Nor is the page a failure, whatever is recorded of the list."""
     columns = "data,data_hash,made_by,kept,known,train,train_error,test,test_error,entropy"
-    row = "made-up.txt,aaaaaaaaaaaa,a run,0.9,0.3,1.8,0.01,1.9,0.02,1.9"
-    text = f"{columns},entropy_error\n{row},0.003\n"
+    row = "sample-names.txt,aaaaaaaaaaaa,a run,0.9,0.3,1.8,0.01,1.9,0.02,1.9"
+    other = row.replace("sample-names.txt,aaaaaaaaaaaa", "drawn.txt,cccccccccccc")
+    text = f"{columns},entropy_error\n{other},0.003\n{row},0.003\n"
     (project.results / "floor.csv").write_text(text, "utf-8")
     project.add_row(BASE, test=2.0, data="made-up.txt", data_hash="bbbbbbbbbbbb")
     assert "baseline" not in project.block("floor")
@@ -355,8 +356,14 @@ def test_a_longer_list_begins_as_the_bundled_one_and_has_a_file_and_a_floor_of_i
     assert own.read_bytes().count(b"\n") == num
     first, second = tables.read_table(project.root, "floor.csv")
     assert first == row and second["data"] == "drawn.txt"
-    with pytest.raises(Failure, match="--num is for a FILE of its own"):
-        invent.main(["--num", "5"], project.root)
+    for words in [], [str(bundled)]:
+        with pytest.raises(Failure, match="--num is for a FILE of its own"):
+            invent.main([*words, "--num", "5"], project.root)
+    names = bundled.with_name("names.txt")
+    kept = names.read_bytes()
+    with pytest.raises(Failure, match="name another FILE"):
+        invent.main([str(names)], project.root)
+    assert (names.read_bytes(), bundled.read_bytes()) == (kept, before)
 
 
 CHARS = ["a", "b"]

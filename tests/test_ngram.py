@@ -113,7 +113,7 @@ def test_a_list_of_ones_own_has_its_rows_beside_those_of_names(project, tmp_path
     """They are written once, and stay as they are when they are computed again."""
     path = tmp_path / "towns.txt"
     path.write_text("\n".join(f"{a}{b}{a}" for a in "abcdef" for b in "ghijkl"), "utf-8")
-    with pytest.raises(Failure, match="for a script: train-2, not train-2,split_seed=1"):
+    with pytest.raises(Failure, match="for train-2, not for train-2,split_seed=1"):
         ngram.main(["train-2,split_seed=1"], project.root)
     for words in [], ["--data", str(path)]:
         ngram.main(words, project.root)

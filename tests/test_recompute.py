@@ -271,12 +271,11 @@ def of_amount(preset, data, num):
                 found = groups.setdefault(key, {}).setdefault(of["validate"], {})
                 found.setdefault(row["seed"], float(row["test"]))
     if script == "train-2":
-        groups = {x: of for x, of in groups.items() if len(of.get(False, ())) == 5}
+        (best,) = [x for x, of in groups.items() if len(of.get(False, ())) == 5]
     else:
-        groups = {x: of for x, of in groups.items() if True in of}
-    mean = {x: np.mean([*of.get(True, {0: 0}).values()]) for x, of in groups.items()}
-    best = min(mean, key=mean.get, default=None)
-    return (groups[best].get(False, {}), json.loads(best)) if best else ({}, {})
+        mean = {x: np.mean([*of[True].values()]) for x, of in groups.items() if True in of}
+        best = min(mean, key=mean.get, default=None)
+    return (groups[best].get(False, {}), json.loads(best)) if best else ({}, None)
 
 
 CHANGES = {  # by the table and the column, or by the column alone
@@ -352,11 +351,13 @@ def amount_cells(data, num, floor, kneser_ney, *of_sizes):
     rows = [x for x in table("ngram.csv") if (x["step"], x["data"]) == (step, data)]
     ngram = [float(x["test"]) for x in rows if x["model"] == "Kneser-Ney"]
     yield f"amounts, {data}, {num}, Kneser-Ney", kneser_ney, ngram
+    floors = [float(x["test"]) for x in table("floor.csv") if x["data"] == data]
+    yield f"amounts, {data}, {num}, lowest possible", floor, floors
     for preset, loss, chosen in ("long", *of_sizes[:2]), ("best", *of_sizes[2:]):
         losses, settings = of_amount(preset, data, num)
         yield f"amounts, {data}, {num}, {preset}", loss, estimate(losses)
-        if settings:
-            assert chosen == f"{settings['steps']:,}; {settings['dropout']:g}"
+        as_it_is = settings and f"{settings['steps']:,}; {settings['dropout']:g}"
+        assert chosen == (as_it_is or "–")
 
 
 def list_cells(data, header, found):

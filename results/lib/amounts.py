@@ -10,6 +10,7 @@ from lib.known import ALL_NAMES, BEST, FEWER, LONG
 from lib.names import preset_of, with_preset, with_settings
 from lib.tables import Condition
 
+VARIED = {"train_names", "steps", "dropout", "eval_interval", "validate"}  # by candidates
 SIZES = {"32 wide": LONG, "64 wide": BEST}
 LISTS = "names.txt", "drawn.txt"
 
@@ -34,7 +35,8 @@ def tried(m, size, data_hash):
         if row["settings"]["validate"] and row["data_hash"] == data_hash:
             words = dict(word.split("=") for word in row["overrides"].split())
             name = with_settings(preset, {x: words[x] for x in words.keys() - {"validate"}})
-            if losses := m.values(name, condition=at):
+            losses = m.values(name, condition=at)
+            if losses and words.keys() <= VARIED:
                 mean = sum(losses.values()) / len(losses)
                 found.setdefault(row["settings"]["train_names"], {})[name] = mean
     return found

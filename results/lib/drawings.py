@@ -271,7 +271,7 @@ def amounts(figure, data):
     ticks = 0.02, 0.05, 0.1, 0.2, 0.5
     axes.set_yticks(ticks, [f"{x:g}" for x in ticks])
     axes.minorticks_off()
-    axes.set(title="Test loss above the lowest possible one, for each number of training names")
+    axes.set(title="Made-up names: test loss above the lowest possible one")
     axes.set(xlabel="training names", ylabel="nats per token above the lowest possible")
     axes.legend()
 

@@ -17,7 +17,7 @@ SAMPLED = CHAIN[0], LAST, BEST  # whose names the first page shows
 GENERATED = LAST, f"{LAST}@final", BEST  # whose names are counted
 BY_POSITION = CHAIN[5], CHAIN[6], f"{LAST}@final"
 MAKEMORE = f"{LAST}@64x4", "train-2-published-makemore", "train-2-published-makemore-split"
-ALL_NAMES = 25_626  # that names.txt has to train on
+ALL_NAMES = 25_626  # training names of names.txt
 FEWER = "train-2-fewer-names"  # the last step on as many names as train_names says
 QUESTIONS = {  # that the diff of a step answers
     "train-2-double-embd": "Does a wider head help?",

@@ -23,10 +23,10 @@ def significant(pairs):
     return sum(pair.significant for pair in pairs)
 
 
-def transferred(m, sign):
-    """The ideas that are significant at both sizes, with the same sign or the other one."""
+def transferred(m):
+    """The ideas that are significant at both sizes, with the same sign."""
     both = [pair for pair in m.transfer.values() if significant(pair) == 2]
-    return sum(small.mean * wide.mean * sign > 0 for small, wide in both)
+    return sum(small.mean * wide.mean > 0 for small, wide in both)
 
 
 def holding(m, step):
@@ -38,7 +38,7 @@ def holding(m, step):
 
 def learned(m, step):
     """How far a step gets on the made-up list, from a blind guess to the lowest possible loss."""
-    for made_up in m.tables["floor.csv"]:
+    if made_up := m.made_up:
         loss = m.mean(step, condition=Condition(data_hash=made_up["data_hash"]))
         return loss and (BLIND - loss.mean) / (BLIND - made_up["test"])
 
@@ -58,15 +58,13 @@ COUNTS = {  # a plain number, how it is written, and the steps that are named af
     "ideas-holm": ("{}", lambda m: len(m.surviving)),
     "ideas-by-chance": ("{:.0f}", lambda m: 0.05 * len(m.family)),  # if none had any effect
     "controls": ("{}", lambda m: len(m.group(CONTROLS))),
-    "transfer-measured": ("{}", lambda m: len(m.transfer)),
     "transfer-significant": ("{}", lambda m: significant(x for x, _ in m.transfer.values())),
-    "transfer-kept": ("{}", lambda m: transferred(m, 1)),
-    "transfer-turned": ("{}", lambda m: transferred(m, -1)),
+    "transfer-kept": ("{}", transferred),
     "replication-error": ("{:.3f}", lambda m: m.replication_error()),
     "mixed:A": ("{:.3f}", lambda m, a: ensemble_of(m, a, 1, True)),
     "averaged:A": ("{:.3f}", lambda m, a: ensemble_of(m, a, 5, False)),
     "averaged-mixed:A": ("{:.3f}", lambda m, a: ensemble_of(m, a, 5, True)),
-    "known-names": ("{:.0%}", lambda m: next((x["known"] for x in m.tables["floor.csv"]), None)),
+    "known-names": ("{:.0%}", lambda m: m.made_up and m.made_up["known"]),
     "learned:A": ("{:.0%}", learned),
     "new-names:A": ("{:.0%}", lambda m, step: m.new_names(step)),
     "probability:A": ("{:.1%}", lambda m, a: math.exp(-m.mean(a).mean) if m.mean(a) else None),

@@ -242,11 +242,18 @@ class Measured:
         condition = condition or self.condition
         if condition.other_split or (step and not step.default_split):
             return {}
-        names_of = step.names_of if step else LAST
-        of = names_of, condition.data_hash or self.names_hash
+        of = self.counted_on(step, condition), condition.data_hash or self.names_hash
         rows = [x for x in self.tables["ngram.csv"] if (x["step"], x["data_hash"]) == of]
         found = {row["model"].lower(): row for row in rows}
         return {name: found[name] for name in NGRAMS if name in found}
+
+    def counted_on(self, step, condition=None):
+        """The step on whose names n-gram models are counted to compare with it there."""
+        settings = None
+        if step and (condition or self.condition).rest:
+            with suppress(Failure):  # of a step that does not take the flags
+                settings, _ = (condition or self.condition).parse(step)
+        return step.names_of(settings) if step else LAST
 
     @property
     def names_hash(self):
@@ -257,6 +264,12 @@ class Measured:
         rows = self.tables["ngram.csv"]
         found = {x["data_hash"] for x in rows if (x["step"], x["data"]) == (LAST, data)}
         return Condition(data_hash=found.pop()) if len(found) == 1 else None
+
+    @property
+    def made_up(self):
+        """What floor.csv has of the bundled list; None where it has nothing."""
+        rows = self.tables["floor.csv"]
+        return next((row for row in rows if row["data"] == "sample-names.txt"), None)
 
     # --- The other tables, as far as they are of the steps as they are now ---
     def current(self, file):

@@ -37,8 +37,7 @@ class Step:
     settings: dict = field(default_factory=dict)  # in which it differs from its script or preset
     listed: Path | None = None  # settings.csv, if that has it
     short: str | None = None  # its other name there
-    # {"Batches", "Names", "Test": (script whose own they are, the setting that decides, or None)},
-    # also of what it builds on
+    # {"Batches", "Names", "Test": whose own they are, see own_of()}, also of what it builds on
     own: dict = field(default_factory=dict)
 
     @cached_property
@@ -90,33 +89,41 @@ class Step:
     def fingerprint(self):
         return fingerprint(self.source, asdict(self.config))
 
-    def says(self, what):
-        """What its patch, or the docstring of its script, says is its own.
+    def own_of(self, what):
+        """The script, setting and default in its line `WHAT: its own, by SETTING`.
 
-        The line `WHAT: its own` says that it is the script's; with `, by FIELD` at its end, that a
-        setting decides. None without such a line.
+        Setting and default are None without `by SETTING`: nothing else decides. The line is in its
+        patch, or in the docstring of its script; without one there is None.
         """
         head = head_of(self.patch) if self.patch else self.docstring
         found = re.search(rf"^{what}: its own(?:, by (\w+))?$", head, flags=re.M)
-        return found and (self.script, found[1])
+        usual = self.module.Config()
+        if found and found[1] and not hasattr(usual, found[1]):
+            raise Failure(f"{found[0]!r}, but there is no setting {found[1]}")
+        return found and (self.script, found[1], found[1] and getattr(usual, found[1]))
 
     @property
     def batches(self):
         """What decides which names a seed draws: runs are paired where it is the same."""
-        return self.own.get("Batches"), self.config.batch_size, self.test_set
+        script, setting, _ = self.own.get("Batches", (None, None, None))
+        value = setting and getattr(self.config, setting)
+        return script, value, self.config.batch_size, self.test_set
 
     @property
     def test_set(self):
         """What decides on which names it is tested: losses on other ones have no change."""
         return self.own.get("Test"), self.config.split_seed, self.config.validate
 
-    @property
-    def names_of(self):
-        """The step on whose names n-gram models are counted to compare with it."""
-        script, setting = self.own.get("Names") or self.own.get("Test") or (LAST, None)
-        value = getattr(self.config, setting, None) if setting else None
-        usual = value == getattr(type(self.config)(), setting or "", None)
-        return script if usual else join(script, {setting: value})
+    def names_of(self, settings=None):
+        """The step on whose names n-gram models are counted to compare with it.
+
+        The settings are its own, unless others are given.
+        """
+        settings = settings or asdict(self.config)
+        script, setting, usual = self.own.get("Names") or self.own.get("Test") or (LAST, None, None)
+        if not setting or settings[setting] == usual:
+            return script
+        return join(script, {setting: settings[setting]})
 
     def limits(self, name):
         """The smallest and the largest value of a setting, as far as it has any."""
@@ -245,10 +252,10 @@ def chosen(steps, names):
 
 
 def untuned(steps, tuned):
-    """The step that one with the tuned recipe is without it; None where it is not here."""
+    """The step that one with the tuned recipe is without it."""
     base, settings = split(tuned.key)
     own = {x: text for x, text in settings.items() if x not in {"learning_rate", *RECIPE}}
-    return find(steps, join(base, own))
+    return named(steps, join(base, own))
 
 
 def timed_against(steps, step):
@@ -283,7 +290,7 @@ class Steps(dict):
 
     def __init__(self, root, names=None):
         super().__init__()
-        self.root, self.made, self.seen = root, Made(root), set()
+        self.root, self.made, self.seen, self.owned = root, Made(root), set(), {}
         self.groups = {x[:-3]: group_of(patch) for x, patch in self.made.patches.items()}
         self.listed = root / "results" / "ideas" / "settings.csv"
         self.rows = numbered(self.listed, LISTED)
@@ -331,6 +338,8 @@ class Steps(dict):
             module = load(own if own.is_file() else path)
             module.made = self.made  # so that its file lasts as long as its steps do
             found = steps_of(module, patch)
+            owned = {what: found[script].own_of(what) for what in ("Batches", "Names", "Test")}
+            self.owned[script] = {what: own for what, own in owned.items() if own}
             bases = self.called([x.builds_on for x in found.values() if x.builds_on])
         except Failure as error:
             if asked:
@@ -398,8 +407,7 @@ class Steps(dict):
         """Take over what is not as usual in the data of the script that its script builds on."""
         base = self[step.script].builds_on
         above = self[script_of(base)].own if base else {}
-        said = {what: step.says(what) for what in ("Batches", "Names", "Test")}
-        step.own = above | {what: own for what, own in said.items() if own}
+        step.own = above | self.owned[step.script]
 
     def compare_presets(self, step):
         """A preset that the script's base has as well is compared with the base's.
