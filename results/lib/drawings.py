@@ -261,12 +261,13 @@ def amounts(figure, data):
     """Loss above the lowest possible one against the number of names, both logarithmic."""
     axes = figure.subplots()
     styles = ("s:", GREY), ("o-", BLUE), ("D-", ORANGE)
+    names = sorted({x for points in data.values() for x, _, _ in points})
     for (model, points), (style, colour) in zip(data.items(), styles, strict=False):
-        names, above, halves = zip(*points, strict=True)
+        found = {x: rest for x, *rest in points}  # no line crosses a number without a run
+        above, halves = zip(*(found.get(x, [np.nan, np.nan]) for x in names), strict=True)
         style = {"fmt": style, "color": colour, "ms": 5, "capsize": 2, "label": model}
         axes.errorbar(names, above, yerr=halves, **style)
     axes.set(xscale="log", yscale="log")
-    names = sorted({x for points in data.values() for x, _, _ in points})
     axes.set_xticks(names, [f"{x:,}" for x in names])
     ticks = 0.02, 0.05, 0.1, 0.2, 0.5
     axes.set_yticks(ticks, [f"{x:g}" for x in ticks])
