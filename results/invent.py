@@ -64,12 +64,13 @@ def main(argv=None, root=ROOT):
     text = "how many names, for a FILE of their own (default: as many as names.txt has)"
     parser.add_argument("--num", type=count, metavar="N", help=text)
     options = parser.parse_args(argv)
+    # floor.csv tells lists apart by the names of their files.
     bundled = root / "data" / "sample-names.txt"
     path = options.file or bundled
-    if path.resolve() == (root / "data" / "names.txt").resolve():
+    if path.name == "names.txt":
         raise Failure("names.txt is what the model learned from: name another FILE")
-    if options.num and path.resolve() == bundled.resolve():
-        raise Failure("--num is for a FILE of its own: the bundled list has as many as names.txt")
+    if path.name == bundled.name and (options.num or path.resolve() != bundled.resolve()):
+        raise Failure("sample-names.txt is the bundled list, without --num: name another FILE")
     read_table(root, "floor.csv")  # what is wrong with it shows now
     torch.set_num_threads(1)  # as in the run, so that the digits are the same
     step = named(find_steps(root, [STEP]), STEP)

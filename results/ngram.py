@@ -51,7 +51,7 @@ def main(argv=None, root=ROOT):
     read_table(root, "ngram.csv")  # what is wrong with it shows now
     steps = find_steps(root, [options.step, LAST])
     step, file = named(steps, options.step), options.data
-    if step.key not in (step.script, step.names_of()):
+    if step.key != step.names_of():
         raise Failure(f"n-grams are recorded for {step.names_of()}, not for {step.key}")
     if not file:
         load_names(named(steps, LAST).module)  # an idea's own folder has no names

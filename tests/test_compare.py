@@ -127,6 +127,8 @@ def test_an_ngram_model_is_the_one_counted_on_the_same_names(tmp_path, capsys):
     assert m.pairing(f"{fewer},n_layer=5", fewer) == "paired"
     says(project, fewer, "Batches: its own, by n_layer")
     assert project.measured().pairing(f"{fewer},n_layer=5", fewer) == "unpaired"
+    says(project, fewer, "Test: its own, by n_layer")
+    assert project.measured().pairing(f"{fewer},n_layer=5", fewer) is None
     says(project, fewer, "Names: its own, by n_layers")
     assert fewer not in project.steps
     assert "'Names: its own, by n_layers', but there is no setting" in capsys.readouterr().err

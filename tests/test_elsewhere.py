@@ -229,7 +229,7 @@ def test_the_models_for_a_number_of_names_are_those_with_the_lowest_validation_l
     drawn = figures.amounts_of(project.measured())
     assert drawn["Kneser-Ney"] == [[900, pytest.approx(0.5), 0]]
     assert drawn["the last step, 32 wide"] == [[900, pytest.approx(0.25), 0]]
-    assert "drawn" not in project.block("floor"), "the chain has no runs on this list"
+    assert "the distribution itself" not in project.block("floor"), "it is of the bundled list"
 
 
 def test_makemores_transformer_has_as_many_parameters_and_never_predicts_padding():
@@ -356,9 +356,11 @@ def test_a_longer_list_begins_as_the_bundled_one_and_has_a_file_and_a_floor_of_i
     assert own.read_bytes().count(b"\n") == num
     first, second = tables.read_table(project.root, "floor.csv")
     assert first == row and second["data"] == "drawn.txt"
-    for words in [], [str(bundled)]:
-        with pytest.raises(Failure, match="--num is for a FILE of its own"):
-            invent.main([*words, "--num", "5"], project.root)
+    elsewhere = project.root / bundled.name  # in floor.csv it would be the bundled one
+    for words in ["--num", "5"], [str(bundled), "--num", "5"], [str(elsewhere)]:
+        with pytest.raises(Failure, match="name another FILE"):
+            invent.main(words, project.root)
+    assert not elsewhere.exists()
     names = bundled.with_name("names.txt")
     kept = names.read_bytes()
     with pytest.raises(Failure, match="name another FILE"):

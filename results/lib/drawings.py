@@ -262,7 +262,7 @@ def amounts(figure, data):
     axes = figure.subplots()
     styles = ("s:", GREY), ("o-", BLUE), ("D-", ORANGE)
     names = sorted({x for points in data.values() for x, _, _ in points})
-    for (model, points), (style, colour) in zip(data.items(), styles, strict=False):
+    for (model, points), (style, colour) in zip(data.items(), styles, strict=True):
         found = {x: rest for x, *rest in points}  # no line crosses a number without a run
         above, halves = zip(*(found.get(x, [np.nan, np.nan]) for x in names), strict=True)
         style = {"fmt": style, "color": colour, "ms": 5, "capsize": 2, "label": model}

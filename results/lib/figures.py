@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from lib import drawings, look
-from lib.amounts import by_amount
+from lib.amounts import SIZES, by_amount
 from lib.costs import frontier
 from lib.known import LAST
 from lib.measured import ngram_label
@@ -116,15 +116,16 @@ def frontier_of(m):
 
 def amounts_of(m):
     """{model: [numbers of names, how far above the lowest possible loss, half its interval]}."""
-    lines = {}
+    # The order is that of the styles, whichever model has the smallest number.
+    lines = {"Kneser-Ney": []} | {f"the last step, {size}": [] for size in SIZES}
     for of in by_amount(m):
         if of.lowest:
             found = {"Kneser-Ney": of.kneser_ney and [of.kneser_ney, 0]}
             found |= {f"the last step, {size}": pair(loss) for size, loss in of.losses.items()}
             for model, loss in found.items():
                 if loss:
-                    lines.setdefault(model, []).append([of.names, loss[0] - of.lowest, loss[1]])
-    return lines
+                    lines[model].append([of.names, loss[0] - of.lowest, loss[1]])
+    return lines if any(lines.values()) else {}
 
 
 def positions_of(m):

@@ -333,8 +333,8 @@ class Measured:
 
     def tuned_effect(self, step):
         """The change that a step makes if it and its base have the tuned recipe."""
-        both = [self.tuned(x) for x in (step, self.step(step.builds_on or step.key))]
-        return self.effect(*(x.key for x in both)) if step.builds_on and all(both) else None
+        tuned, base = self.tuned(step), step.builds_on and self.tuned(self.step(step.builds_on))
+        return self.effect(tuned.key, base.key) if tuned and base else None
 
     def rates(self, step):
         """{rate: validation losses} of a step: of its runs that differ in the peak rate alone."""

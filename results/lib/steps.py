@@ -105,14 +105,17 @@ class Step:
     @property
     def batches(self):
         """What decides which names a seed draws: runs are paired where it is the same."""
-        script, setting, _ = self.own.get("Batches", (None, None, None))
-        value = setting and getattr(self.config, setting)
-        return script, value, self.config.batch_size, self.test_set
+        return self.decided("Batches"), self.config.batch_size, self.test_set
+
+    def decided(self, what):
+        """Whose own its batches or test names are, and the value of the setting that decides."""
+        script, setting, _ = self.own.get(what, (None, None, None))
+        return script, setting and getattr(self.config, setting)
 
     @property
     def test_set(self):
         """What decides on which names it is tested: losses on other ones have no change."""
-        return self.own.get("Test"), self.config.split_seed, self.config.validate
+        return self.decided("Test"), self.config.split_seed, self.config.validate
 
     def names_of(self, settings=None):
         """The step on whose names n-gram models are counted to compare with it.
@@ -407,6 +410,9 @@ class Steps(dict):
         """Take over what is not as usual in the data of the script that its script builds on."""
         base = self[step.script].builds_on
         above = self[script_of(base)].own if base else {}
+        # A copy that no longer has the setting has the names of its default.
+        kept = {x: own for x, own in above.items() if hasattr(step.config, own[1] or "seed")}
+        above = {x: kept.get(x, (own[0], None, None)) for x, own in above.items()}
         step.own = above | self.owned[step.script]
 
     def compare_presets(self, step):
