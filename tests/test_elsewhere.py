@@ -183,6 +183,16 @@ def test_rounding_is_measured_by_the_same_seeds_without_vector_instructions(proj
     assert "double embd" not in project.block("rounding")
 
 
+def test_rounding_is_measured_within_one_version_of_pytorch(project):
+    """Whichever of the rows are older."""
+    chip, plain = "cpu (Some Chip)", "cpu (Some Chip, DEFAULT)"
+    rows = (2.3, chip, "1.0"), (2.1, plain, "2.0"), (2.0, chip, "2.0"), (2.4, plain, "3.0")
+    for day, (loss, device, version) in enumerate(rows, 1):
+        finished = f"2026-01-0{day}T00:00:00Z"
+        project.add_row(BASE, 0, loss, device=device, torch=version, finished=finished)
+    assert project.measured().rounding(project.measured().step(BASE)) == {0: (2.0, 2.1)}
+
+
 def test_fewer_names_are_a_part_of_the_training_set_and_the_test_set_stays():
     with applied(ROOT) as folder:
         module, fewer = (load(folder / f"{x}.py") for x in ("train-2", "train-2-fewer-names"))

@@ -7,10 +7,10 @@ training names the one counts that had the lowest loss on the validation set.
 from dataclasses import dataclass
 
 from lib.known import ALL_NAMES, BEST, FEWER, LONG
-from lib.names import preset_of, with_preset, with_settings
+from lib.names import preset_of, with_preset
 from lib.tables import Condition
 
-VARIED = {"train_names", "steps", "dropout", "eval_interval", "validate"}  # by candidates
+VARIED = "train_names", "steps", "dropout", "eval_interval"  # by candidates
 SIZES = {"32 wide": LONG, "64 wide": BEST}
 LISTS = "names.txt", "drawn.txt"
 
@@ -31,14 +31,9 @@ def tried(m, size, data_hash):
     """{number of names: {name of a model: its validation loss}} of a list, for a preset."""
     preset, at = with_preset(FEWER, preset_of(size)), Condition("--validate", data_hash=data_hash)
     found = {}
-    for row in m.todays_rows(m.steps[preset]) if preset in m.steps else []:
-        if row["settings"]["validate"] and row["data_hash"] == data_hash:
-            words = dict(word.split("=") for word in row["overrides"].split())
-            name = with_settings(preset, {x: words[x] for x in words.keys() - {"validate"}})
-            losses = m.values(name, condition=at)
-            if losses and words.keys() <= VARIED:
-                mean = sum(losses.values()) / len(losses)
-                found.setdefault(row["settings"]["train_names"], {})[name] = mean
+    for name, settings in m.tried(m.steps[preset], VARIED, at).items() if preset in m.steps else ():
+        losses = m.values(name, condition=at).values()
+        found.setdefault(settings["train_names"], {})[name] = sum(losses) / len(losses)
     return found
 
 

@@ -301,6 +301,17 @@ class Measured:
         return groups
 
     # --- What was tried on the validation set ---
+    def tried(self, step, names, condition=VALIDATE):
+        """{name: {setting: value}} of its runs that differ from it in these settings alone."""
+        own, found = asdict(step.config), {}
+        for row in self.todays_rows(step):
+            if row["settings"].keys() >= set(names):
+                values = {x: row["settings"][x] for x in names}
+                changed = {x: value for x, value in values.items() if value != own[x]}
+                found[with_settings(step.key, changed)] = values
+        found = {x: of for x, of in found.items() if self.values(x, condition=condition)}
+        return dict(sorted(found.items(), key=lambda item: [*item[1].values()]))
+
     def candidates(self, step):
         """What was tried of a step: [(its settings that differ from the step's, its name)].
 
@@ -308,16 +319,12 @@ class Measured:
         """
         own, found = asdict(step.config), {}
         names = sorted((step.settings or own).keys() - NO_CANDIDATES)
-        for row in self.rows_of(step):
-            settings = row["settings"]
-            if settings.get("validate") and own.keys() <= settings.keys():
-                changed = {x: settings[x] for x in names if settings[x] != own[x]}
-                name = with_settings(step.key, changed)
-                if RECIPE.items() <= changed.items():
-                    continue  # it belongs to a comparison of rates with the tuned recipe
-                if len(changed) < 2 or not step.settings:
-                    if self.values(name, condition=VALIDATE):
-                        found[tuple(changed.items())] = changed, name
+        for name, values in self.tried(step, names).items():
+            changed = {x: value for x, value in values.items() if value != own[x]}
+            if RECIPE.items() <= changed.items():
+                continue  # it belongs to a comparison of rates with the tuned recipe
+            if len(changed) < 2 or not step.settings:
+                found[tuple(changed.items())] = changed, name
         return [found[key] for key in sorted(found)] if () in found or not step.settings else []
 
     # --- Under other conditions ---
@@ -338,10 +345,8 @@ class Measured:
 
     def rates(self, step):
         """{rate: validation losses} of a step: of its runs that differ in the peak rate alone."""
-        tried = sorted({row["settings"]["learning_rate"] for row in self.todays_rows(step)})
-        names = {rate: with_settings(step.key, {"learning_rate": rate}) for rate in tried}
-        found = {rate: self.values(x, condition=VALIDATE) for rate, x in names.items()}
-        return {rate: losses for rate, losses in found.items() if losses}
+        names = self.tried(step, ["learning_rate"])
+        return {x["learning_rate"]: self.values(n, condition=VALIDATE) for n, x in names.items()}
 
     @cached_property
     def norms(self):
@@ -360,16 +365,15 @@ class Measured:
         A run has none of these if ATEN_CPU_CAPABILITY is set to default: its sums are rounded in
         another order.
         """
-        rows = {True: [], False: []}
+        versions, found = {}, {}
         for row in self.rows_of(step):
-            rows["DEFAULT" in row["device"]].append(row)
-        plain, usual = (counting(rows[x], step, self.condition) for x in (True, False))
-        pairs = {seed: (usual[seed], plain[seed]) for seed in usual.keys() & plain.keys()}
-        return {
-            seed: (a["test"], b["test"])
-            for seed, (a, b) in sorted(pairs.items())
-            if a["torch"] == b["torch"]
-        }
+            of = versions.setdefault(row["torch"], {True: [], False: []})
+            of["DEFAULT" in row["device"]].append(row)
+        for rows in versions.values():  # another version of PyTorch may round otherwise, too
+            plain, usual = (counting(rows[x], step, self.condition) for x in (True, False))
+            for seed in usual.keys() & plain.keys():
+                found.setdefault(seed, (usual[seed]["test"], plain[seed]["test"]))
+        return dict(sorted(found.items()))
 
     @cached_property
     def long_candidates(self):
@@ -378,10 +382,8 @@ class Measured:
             return {}
         last, long = self.steps[LAST], asdict(self.steps[LONG].config)
         own = {x: value for x, value in long.items() if value != getattr(last.config, x)}
-        tried = {tuple(row["settings"][x] for x in CHOSEN) for row in self.todays_rows(last)}
-        settings = {found: own | dict(zip(CHOSEN, found, strict=True)) for found in sorted(tried)}
-        names = {found: with_settings(LAST, words) for found, words in settings.items()}
-        return {x: name for x, name in names.items() if self.values(name, condition=VALIDATE)}
+        step = self.step(with_settings(LAST, {x: own[x] for x in own.keys() - {*CHOSEN}}))
+        return {(*found.values(),): name for name, found in self.tried(step, CHOSEN).items()}
 
     def part_effect(self, idea, of=LAST):
         """The change that a part makes: a step against the idea that is that step without it."""
