@@ -62,7 +62,8 @@ class Config:
 PRESETS = {}  # named sets of hyperparameters: train-2.py has some
 
 # --- Data ---
-PAD, BOUNDARY = 0, 1  # fills rows up to one length; both ends of a name; characters start at 2
+# Token 0 fills short rows; token 1 stands at both ends of a name; characters are 2 and up.
+PAD, BOUNDARY = 0, 1
 
 
 @dataclass
@@ -152,7 +153,7 @@ class Attention(nn.Module):
         # A score is a sum of d = head_size products. With random vectors these mostly cancel, so it
         # grows only with sqrt(d). In a wide head even that is too much: softmax would give one key
         # nearly all the weight, small changes of the scores would not matter, and there would be
-        # hardly any gradient to learn from. Divided by sqrt(d), scores are as large for any d.
+        # hardly any gradient to learn from. Dividing by sqrt(d) makes their size independent of d.
         scores = q @ k.transpose(-2, -1) / math.sqrt(k.size(-1))  # (..., T, T): query by key
         # Position t predicts the token at t + 1, so it must not see later positions. Adding -inf
         # to a score makes its weight e^-inf = 0. Padding comes last, so this hides it as well.
@@ -187,8 +188,8 @@ def make_model(config, data, device):
 def masked_loss(logits, targets, reduction="mean"):
     """Cross-entropy: the mean of -log p over the targets, in nats (log is the natural logarithm).
 
-    p is the probability of the target. F.cross_entropy applies softmax to the logits itself, which
-    is why the model does not. p = 1 costs 0, p = 0 infinity. PAD is no part of a name: not counted.
+    p is the probability that the model gives to the target: p = 1 costs 0, p near 0 a lot. The
+    model gives logits, since F.cross_entropy applies softmax itself. PAD is not counted.
     (B, T, vocab_size), (B, T) -> (), the mean; with reduction="none" -> (B * T,), 0 where PAD.
     """
     logits, targets = logits.flatten(0, 1), targets.flatten()
@@ -263,7 +264,7 @@ def generate(model, data, num, generator, prompt="", temperature=1.0, top_k=0):
     model.eval()  # switches dropout off, in the scripts that have it
     device = next(model.parameters()).device
     tokens = torch.tensor([[BOUNDARY, *(data.chars.index(char) + 2 for char in prompt)]] * num)
-    # Finished names grow on until all are finished: the rows of a tensor have one length.
+    # Finished names keep growing until all are finished: the rows of a tensor have one length.
     while tokens.size(1) < data.max_len and not (tokens[:, 1:] == BOUNDARY).any(dim=1).all():
         logits = model(tokens.to(device))[:, -1].cpu() / temperature  # (num, vocab_size)
         logits[:, PAD] = -math.inf  # PAD is never drawn
