@@ -115,7 +115,8 @@ def test_what_is_taken_away_has_the_sign_of_what_is_added(project):
 TUNED = f"""name,short,label,group,builds_on,text
 "{BASE},learning_rate=0.004,lr_decay_to=0.0",{BASE}@tuned,baseline tuned,tuned,,A.
 "{WIDE},lr_decay_to=0.0",{WIDE}@tuned,wide tuned,tuned,{BASE}@tuned,B.
-"{BASE},head_size=32,lr_decay_to=0.0",{BASE}@tuned-wide,head tuned,tuned,{BASE}@tuned,C.
+"{BASE},head_size=32",,head,controls,{BASE},C.
+"{BASE},head_size=32,lr_decay_to=0.0",{BASE}@tuned-wide,head tuned,tuned,{BASE}@tuned,D.
 """
 
 
@@ -144,9 +145,9 @@ def test_a_step_is_compared_with_its_base_when_both_have_the_tuned_recipe(projec
     assert list(baseline.values())[1:] == ["2.1000", "**2.0000**", "2.5000", "–", "–"]
     wide = {"lr_decay_to": 0.0, "head_size": 32}
     project.add_row(BASE, 0, 2.3, wide, overrides="head_size=32 lr_decay_to=0.0")
-    cells = [*project.cells("tuned_ideas", f"{BASE},head_size=32").values()]
+    cells = [*project.cells("tuned_ideas", "head", "controls").values()]
     assert cells[-3:] == ["2.3000", "−0.2000 (one seed)", "–"]
-    assert "double embd" not in project.block("tuned_ideas")
+    assert "double embd" not in project.block("tuned_ideas", "controls")
     assert "tuned" not in project.measured().groups
 
 

@@ -36,9 +36,9 @@ def parameters(m, step):
     return f"{rows[max(rows)]['params']:,}" if rows else NONE
 
 
-def holm(m, step):
+def holm(family, step):
     """Whether an idea's change remains significant after Holm's correction."""
-    return "yes" if step.key in m.surviving else "no" if step.key in m.family else NONE
+    return "yes" if step.key in family.surviving else "no" if step.key in family else NONE
 
 
 COLUMNS = {  # {header: function of what was measured and the step}
@@ -54,7 +54,9 @@ COLUMNS = {  # {header: function of what was measured and the step}
     "seed 0": lambda m, step: number(m.values(step.key).get(0)),
     "unseen": lambda m, step: average(m.beside_change(step, "test_unseen")),
     "change in test": lambda m, step: change(m.effect(step.key)),
-    "Holm": holm,
+    "Holm": lambda m, step: holm(m.family, step),
+    "change, both tuned": lambda m, step: change(m.tuned_effect(step)),
+    "Holm, both tuned": lambda m, step: holm(m.tuned_family, step),
     "relative step time": lambda m, step: number(m.speeds.get(step.key, {}).get("ratio"), 2),
 }
 
@@ -112,7 +114,7 @@ def comparison(m, folder):
     own |= {} if m.condition.flags else columns("seed 0")
     own["change in test"] = change_from_above(steps)
     if not m.condition.flags and any(map(m.tuned_effect, steps)):
-        own["change, both tuned"] = lambda m, step: change(m.tuned_effect(step))
+        own |= {"change, both tuned": COLUMNS["change, both tuned"]}
     ngrams = ngram_rows(m, {"train": "train", "test": "test"})
     return of_steps(m, folder, steps, own, more=ngrams)
 
@@ -162,10 +164,10 @@ def group(m, folder, *words):
         raise Failure(f"there is no group of ideas {name!r}")
     steps = [step for step in m.group(name) if m.runs(step)]  # some are run with presets alone
     own = columns("builds on,parameters,seeds,test,change in test,Holm,relative step time")
-    if name not in m.groups:  # controls and replications
-        del own["Holm"]
     if any(map(m.tuned_effect, steps)):
-        own["change, both tuned"] = lambda m, step: change(m.tuned_effect(step))
+        own |= {x: COLUMNS[x] for x in ("change, both tuned", "Holm, both tuned")}
+    if name not in m.groups:  # controls and replications
+        own = {header: cell for header, cell in own.items() if not header.startswith("Holm")}
     return of_steps(m, folder, steps, own, first="idea")
 
 
@@ -191,11 +193,11 @@ def tuned(m, folder):
     return with_rates(m, folder, [x for x in map(m.tuned, m.chain) if x])
 
 
-def tuned_ideas(m, folder):
-    """Ideas and controls with the tuned recipe."""
-    chain = [step.script for step in m.chain]
-    found = [x for x in m.group(TUNED) if untuned(m.steps, x).key not in chain]
-    return with_rates(m, folder, found)
+def tuned_ideas(m, folder, what="ideas"):
+    """Ideas with the tuned recipe, or controls: `ideas` or `controls`."""
+    steps = [(step, untuned(m.steps, step)) for step in m.group(TUNED)]
+    groups = m.groups if what == "ideas" else [what]
+    return with_rates(m, folder, [tuned for tuned, step in steps if step.group in groups])
 
 
 NEAR = 0.02  # as close to the lowest loss a rate still counts as good

@@ -161,49 +161,52 @@ def verdict_colour(found):
     return GREY if not found[2] else BLUE if found[0] < 0 else ORANGE
 
 
-def rows_of_changes(figure, labels, title):
-    """Axes with one row per label, the first on top, and a line at no change."""
-    axes = figure.subplots()
+def rows_of_changes(axes, labels):
+    """One row per label, the first on top, and a line at no change."""
     axes.axvline(0, color="black", linewidth=0.8)
     axes.set_yticks([*labels.values()], labels, fontsize=9.5)
     axes.set_ylim(max(labels.values()) + 0.8, -1.2)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="y", linewidth=0.5)
-    axes.set(xlabel=CHANGE)
-    figure.suptitle(title, x=0.02, ha="left", fontsize=11)
-    return axes
 
 
 def ideas(figure, data):
     lines = [x for group, rows in data.items() for x in ("", group, *rows)][1:]
     places = {label: y for y, label in enumerate(lines) if label and label not in data}
-    figure.set_figheight(2.4 + 0.21 * len(lines))
+    figure.set_size_inches(8.6, 2.2 + 0.21 * len(lines))
+    panels = figure.subplots(1, 2, sharex=True, sharey=True)
+    for i, (axes, recipe) in enumerate(zip(panels, ("published", "tuned"), strict=True)):
+        rows_of_changes(axes, places)
+        axes.set_title(f"{recipe} recipe", loc="center", pad=26)
+        axes.tick_params(axis="x", top=True, labeltop=True, labelsize=9.5)
+        for rows in data.values():
+            for label, found in rows.items():
+                if found[i]:
+                    change, full = found[i]
+                    dot(axes, places[label], change, verdict_colour(change), full)
+    for group in data:
+        style = {"weight": "bold", "ha": "right", "va": "center"}
+        at = panels[0].get_yaxis_transform()
+        panels[0].text(-0.01, lines.index(group), group, transform=at, **style)
+    figure.supxlabel(CHANGE, fontsize=11)
     title = "Change in test loss for each idea, with 95% intervals: blue is better, orange worse,\n"
     title += "gray not significant. Filled dots are significant after Holm's correction.\n"
-    title += "* is not compared with + GELU, but with what its table says."
-    axes = rows_of_changes(figure, places, title)
-    axes.tick_params(axis="x", top=True, labeltop=True)
-    for group, rows in data.items():
-        style = {"weight": "bold", "ha": "right", "va": "center"}
-        axes.text(-0.01, lines.index(group), group, transform=axes.get_yaxis_transform(), **style)
-        for label, (found, full, tuned) in rows.items():
-            dot(axes, places[label], found, verdict_colour(found), full)
-            if tuned:
-                y = places[label] + 0.25
-                axes.errorbar(tuned[0], y, xerr=tuned[1], fmt="Dk", ms=4, capsize=2, lw=1.2)
-    axes.plot([], [], "Dk", ms=4, label="the same, both with the tuned recipe")
-    legend_below(figure, axes, 1)
+    title += "* is not compared with + GELU, but with what its table says. Empty rows were not run."
+    figure.suptitle(title, x=0.02, ha="left", fontsize=11)
 
 
 def transfer(figure, data):
     figure.set_figheight(1.6 + 0.27 * len(data))
-    title = "Change in test loss per idea at two sizes, with 95% intervals (filled: significant)"
-    axes = rows_of_changes(figure, {label: y for y, label in enumerate(data)}, title)
+    axes = figure.subplots()
+    rows_of_changes(axes, {label: y for y, label in enumerate(data)})
     for y, both in enumerate(data.values()):
         dot(axes, y - 0.17, both[0], "black", both[0][2])
         dot(axes, y + 0.17, both[1], PURPLE, both[1][2])
     for colour, label in ("black", "at + GELU"), (PURPLE, "at 64x4, 4 times the parameters"):
         axes.plot([], [], "o", color=colour, label=label)
+    axes.set(xlabel=CHANGE)
+    title = "Change in test loss per idea at two sizes, with 95% intervals (filled: significant)"
+    figure.suptitle(title, x=0.02, ha="left", fontsize=11)
     legend_below(figure, axes, 2)
 
 

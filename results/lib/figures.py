@@ -69,7 +69,7 @@ def curves_of_chain(m):
 
 
 def ideas_of(m):
-    """{group: {idea: [change, whether it is significant after Holm, change with both tuned]}}."""
+    """{group: {idea: for both recipes [change, whether it is significant after Holm], or None}}."""
 
     def name(step):
         return step.label + ("*" if step.builds_on != LAST else "")
@@ -78,9 +78,12 @@ def ideas_of(m):
     for group in m.groups:
         for step in m.group(group):
             if step.key in m.family:
-                tuned = pair(m.tuned_effect(step))
-                found = [pair(m.family[step.key]), step.key in m.surviving, tuned]
-                groups.setdefault(group, {})[name(step)] = found
+                groups.setdefault(group, {})[name(step)] = [
+                    [pair(family[step.key]), step.key in family.surviving]
+                    if step.key in family
+                    else None
+                    for family in (m.family, m.tuned_family)
+                ]
     return groups
 
 

@@ -24,7 +24,7 @@ from lib.known import (
 )
 from lib.names import preset_of, script_of, with_preset, with_settings
 from lib.scripts import fingerprint
-from lib.stats import changes, combine, holm, interval, unpaired
+from lib.stats import Family, changes, combine, interval, unpaired
 from lib.steps import find, find_steps, like, untuned
 from lib.tables import (
     CANONICAL,
@@ -340,8 +340,8 @@ class Measured:
 
     def tuned_effect(self, step):
         """The change that a step makes if it and its base have the tuned recipe."""
-        tuned, base = self.tuned(step), step.builds_on and self.tuned(self.step(step.builds_on))
-        return self.effect(tuned.key, base.key) if tuned and base else None
+        tuned = step.builds_on and self.tuned(step)  # the baseline changes nothing
+        return self.effect(tuned.key) if tuned else None
 
     def rates(self, step):
         """{rate: validation losses} of a step: of its runs that differ in the peak rate alone."""
@@ -412,17 +412,20 @@ class Measured:
         return found
 
     # --- Ideas ---
-    @cached_property
-    def family(self):
-        """The changes that ideas make, with three seeds or more, {key: interval}."""
+    def family_of(self, effect):
+        """What ideas change, with three seeds or more, by a function of an idea."""
         ideas = [step for group in self.groups for step in self.group(group)]
-        found = {step.key: self.effect(step.key) for step in ideas}
-        return {key: change for key, change in found.items() if change and change.n > 2}
+        found = {step.key: effect(step) for step in ideas}
+        return Family({key: change for key, change in found.items() if change and change.n > 2})
 
     @cached_property
-    def surviving(self):
-        """The ideas whose change is significant after Holm's correction."""
-        return holm({key: change.p for key, change in self.family.items()})
+    def family(self):
+        return self.family_of(lambda step: self.effect(step.key))
+
+    @cached_property
+    def tuned_family(self):
+        """The same where an idea and what it builds on have the tuned recipe."""
+        return self.family_of(self.tuned_effect)
 
     @cached_property
     def transfer(self):

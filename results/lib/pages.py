@@ -28,7 +28,7 @@ def body(m, page, marker, line_before):
         return fill(m, marker)
     if name not in BLOCKS:
         raise Failure(f"no block or figure {name!r}; there are {', '.join([*BLOCKS, *FORMS])}")
-    if line_before.strip() or (words and name != "group"):
+    if line_before.strip() or (words and name not in ("group", "tuned_ideas")):
         raise Failure(f"{marker!r} must be a line of its own: <!-- {name} -->")
     return f"\n\n{BLOCKS[name](m, page.parent, *words)}\n\n", None
 

@@ -5,7 +5,7 @@ A plain number in place of such a dictionary is a value without any spread, as a
 
 import math
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 import numpy as np
 
@@ -128,6 +128,23 @@ def holm(p_values):
             break
         remaining.add(key)
     return remaining
+
+
+class Family(dict):
+    """Changes that are tested together, {key: interval}."""
+
+    @property
+    def better(self):
+        return {key for key, change in self.items() if change.high < 0}
+
+    @property
+    def worse(self):
+        return {key for key, change in self.items() if change.low > 0}
+
+    @cached_property
+    def surviving(self):
+        """Those that are significant after Holm's correction."""
+        return holm({key: change.p for key, change in self.items()})
 
 
 def pairs_needed(found, size, most=1000):
