@@ -88,7 +88,7 @@ def staircase(figure, data):
     axes.set_xticks(range(len(labels)), labels, fontsize=10)
     axes.grid(axis="x", visible=False)
     axes.set(
-        title="Mean test loss of each step; a stair starts at the step that it builds on",
+        title="Mean test loss of each step; dotted lines lead on to a step that builds on it",
         ylabel=LOSS,
     )
     axes.legend(title="each mark is one seed")
@@ -179,6 +179,7 @@ def ideas(figure, data):
         rows_of_changes(axes, places)
         axes.set_title(f"{recipe} recipe", loc="center", pad=26)
         axes.tick_params(axis="x", top=True, labeltop=True, labelsize=9.5)
+        axes.locator_params(axis="x", nbins=5)
         for rows in data.values():
             for label, found in rows.items():
                 if found[i]:
@@ -272,10 +273,11 @@ def amounts(figure, data):
         axes.errorbar(names, above, yerr=halves, **style)
     axes.set(xscale="log", yscale="log")
     axes.set_xticks(names, [f"{x:,}" for x in names])
-    ticks = 0.02, 0.05, 0.1, 0.2, 0.5
+    ticks = 0.05, 0.1, 0.2, 0.4
     axes.set_yticks(ticks, [f"{x:g}" for x in ticks])
+    axes.set_ylim(0.04)
     axes.minorticks_off()
-    axes.set(title="Made-up names: test loss above the lowest possible one")
+    axes.set(title="Made-up names: loss above the lowest possible one (logarithmic axes)")
     axes.set(xlabel="training names", ylabel="nats per token above the lowest possible")
     axes.legend()
 
